@@ -1,0 +1,71 @@
+/**
+ * What the core needs from below, in its own words: a replicated store, a feed of what changed in
+ * it, and leadership. Nothing here knows of Raft; `server/replica` provides all three, and tests
+ * provide in-memory twins.
+ */
+
+/** One change to physical storage. Keys are UTF-8 paths like `logical/<uuid>/a/b`. */
+export type WriteOperation =
+  | { readonly kind: 'put'; readonly key: string; readonly value: Uint8Array }
+  | { readonly kind: 'delete'; readonly key: string };
+
+export type ListPage = {
+  /** Exclusive, lexicographic. */
+  readonly after?: string | undefined;
+  /** At most so many; absent or <= 0 means all. */
+  readonly limit?: number | undefined;
+};
+
+/**
+ * Physical storage: reads are local, synchronous and of the applied state; writes are replicated.
+ * `applied >= X` implies that every read here sees X.
+ */
+export type PhysicalStore = {
+  get(key: string): Uint8Array | undefined;
+  /**
+   * The immediate children under `prefix` (empty, or ending in `/`), sorted bytewise: leaf names, and directory names with a
+   * trailing `/`, each once. One consistent state.
+   */
+  list(prefix: string, page?: ListPage): Promise<string[]>;
+  /**
+   * Applies all operations as one atomic unit on every node. Resolves with the log index once
+   * it is applied *here*. Rejects with `no-leader` (nothing happened), `too-large`, `overloaded`,
+   * or `outcome-unknown` (it may or may not take effect).
+   */
+  write(operations: readonly WriteOperation[]): Promise<number>;
+  appliedIndex(): number;
+  /** False if `index` was not applied here within `timeoutMs`. */
+  awaitApplied(index: number, timeoutMs: number): Promise<boolean>;
+};
+
+export type Change =
+  | { readonly kind: 'keys'; readonly index: number; readonly keys: readonly string[] }
+  /** A snapshot was installed: nothing read before may be believed. */
+  | { readonly kind: 'everything'; readonly index: number };
+
+/**
+ * Listeners run synchronously, in the turn in which the change becomes visible to `get` and
+ * before `appliedIndex()` moves: a cache that forgets what they name is never older than the
+ * published index. They must not throw.
+ */
+export type ChangeFeed = {
+  subscribe(listener: (change: Change) => void): () => void;
+};
+
+/** A term of leadership, from the moment at which everything earlier is applied here. */
+export type Tenure = {
+  readonly term: number;
+  /** Resolves when leadership ends, for whatever reason. */
+  readonly lost: Promise<void>;
+};
+
+export type Leadership = {
+  readonly nodeId: string;
+  /** Resolves once this node leads and has applied all entries of earlier terms. */
+  acquire(signal: AbortSignal): Promise<Tenure>;
+  /** Hands leadership to the most advanced voter, or rejects with why it cannot. */
+  stepDown(): Promise<void>;
+  isLeader(): boolean;
+  /** Who leads, as far as this node knows. */
+  leaderId(): string | undefined;
+};

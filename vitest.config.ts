@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+// Tests run on what `tsc` emitted, the same files that servers and benchmarks run from: worker
+// threads and child processes then need no loader.
+export default defineConfig({
+  test: {
+    include: ['dist/**/*.test.js'],
+    pool: 'forks',
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+  },
+});
