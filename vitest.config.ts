@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config';
 // threads and child processes then need no loader.
 export default defineConfig({
   test: {
-    include: ['dist/**/*.test.js'],
+    include: [`${process.env['DIST'] ?? 'dist'}/**/*.test.js`],
     pool: 'forks',
     testTimeout: 30_000,
     hookTimeout: 30_000,
