@@ -69,3 +69,45 @@ export type Leadership = {
   /** Who leads, as far as this node knows. */
   leaderId(): string | undefined;
 };
+
+/**
+ * One self-signed certificate and its key, shared by all nodes of a cluster and kept behind the
+ * barrier: to hold it is to be a member.
+ */
+export type ClusterCredentials = {
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+};
+
+export type ClusterServer = {
+  readonly id: string;
+  /** `host:port` of its cluster listener. */
+  readonly address: string;
+  readonly suffrage: 'voter' | 'learner';
+  readonly isLeader: boolean;
+};
+
+/** The life of this node as a member of the cluster, and the cluster's membership. */
+export type Replication = {
+  /** Whether this node's disk holds replicated state, be it founded here or received. */
+  isBootstrapped(): boolean;
+  /** Founds a cluster of this one node; resolves when it leads and takes writes. */
+  bootstrap(credentials: ClusterCredentials): Promise<void>;
+  /** Takes part in the cluster that the disk knows, or waits passively for one to add this node. */
+  start(credentials: ClusterCredentials): Promise<void>;
+  /** Leaves the network; what is in flight ends with `outcome-unknown`. `start` may follow. */
+  stop(): Promise<void>;
+  /** As applied here; `index` is that of the last applied entry it is known to hold for. */
+  configuration(): { readonly servers: readonly ClusterServer[]; readonly index: number };
+  /**
+   * Leader only (`no-leader` elsewhere). Resolves once the server is a learner; it becomes a voter
+   * by itself when it has caught up, unless `nonVoter`. Repeating it is harmless.
+   */
+  addServer(server: {
+    readonly id: string;
+    readonly address: string;
+    readonly nonVoter?: boolean | undefined;
+  }): Promise<void>;
+  /** Leader only. Resolves once the server is no longer part of the configuration. */
+  removeServer(id: string): Promise<void>;
+};
