@@ -37,6 +37,12 @@ export type View = {
   delete(key: string): Promise<void>;
   /** All or nothing. */
   write(operations: readonly ViewOperation[]): Promise<void>;
+  /**
+   * Throws `read-only` on a standby, else does nothing. A write asks before it judges anything by
+   * what is stored: a standby that lags must forward a delete of what it has not seen yet, or a
+   * check-and-set that only looks stale, and never answer it.
+   */
+  requireWritable?(): void;
 };
 
 export type TokenType = 'service' | 'batch';
@@ -91,6 +97,8 @@ export type LogicalRequest = {
   readonly mountAccessor: string;
   /** Options of the mount entry, for example `{version: '2'}`. */
   readonly mountOptions: { readonly [key: string]: string };
+  /** What the mount is tuned to; absent means the default of the server. */
+  readonly defaultLeaseTtlSeconds?: number;
   readonly namespace: Namespace;
   readonly data: JsonObject;
   readonly clientToken: string;
@@ -104,6 +112,8 @@ export type LogicalResponse = {
   readonly data?: JsonObject | null;
   /** Already serialised `data`, for hot reads: spliced into the envelope as it is. */
   readonly dataJson?: string;
+  /** `lease_duration` of the envelope where no lease exists (kv v1); absent means 0. */
+  readonly leaseDurationSeconds?: number;
   readonly auth?: Auth;
   readonly warnings?: readonly string[];
   /** Overrides 200 (or 204 for nothing), as KV v2 needs for 404 with a body. */
@@ -130,6 +140,8 @@ export type Backend = {
   exists?(request: LogicalRequest): Promise<boolean>;
   /** Runs once when the mount is created, on the active node only. May write. */
   initialize?(view: View): Promise<void>;
+  /** A token is gone: whatever it owned below this mount goes too. Active node only. May write. */
+  revokeToken?(view: View, tokenId: string): Promise<void>;
   /** A key below the mount changed (or, with undefined, everything may have). */
   invalidate?(key: string | undefined): void;
 };
