@@ -1,0 +1,116 @@
+/**
+ * One server process: configured, started through the CLI that any user has, and ended again.
+ * Nothing outlives its parent: a node that is still there when this process exits is killed.
+ */
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const CLI = fileURLToPath(new URL('../../scripts/baobench.js', import.meta.url));
+const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 10_000;
+const ERROR_OUTPUT_CHARS_MAX = 4_000;
+
+export type NodeSettings = {
+  readonly id: string;
+  readonly directory: string;
+  readonly apiPort: number;
+  readonly clusterPort: number;
+  /** Further top-level keys of the server's configuration, and keys of its `storage "raft"`. */
+  readonly server: { readonly [key: string]: string | number | boolean };
+  readonly storage: { readonly [key: string]: string | number | boolean };
+};
+
+export type NodeProcess = {
+  readonly id: string;
+  readonly address: string;
+  readonly clusterAddress: string;
+  readonly processId: number;
+  isRunning(): boolean;
+  kill(signal: NodeJS.Signals): void;
+  /** Asks it to stop, insists after ten seconds, and resolves when it is gone. */
+  stop(): Promise<void>;
+  exited: Promise<void>;
+};
+
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** Starts a node and resolves when it answers, still sealed. */
+export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
+  mkdirSync(join(settings.directory, 'raft'), { recursive: true });
+  const configFile = join(settings.directory, 'config.json');
+  writeFileSync(configFile, JSON.stringify(nodeConfig(settings), null, 2));
+
+  const child = spawn(process.execPath, [CLI, 'server', `-config=${configFile}`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
+  });
+  running.add(child);
+  const exited = once(child, 'exit').then(() => {
+    running.delete(child);
+  });
+  await untilListening(child, settings.id);
+
+  return {
+    id: settings.id,
+    address: `http://127.0.0.1:${settings.apiPort}`,
+    clusterAddress: `127.0.0.1:${settings.clusterPort}`,
+    processId: child.pid ?? 0,
+    isRunning: () => child.exitCode === null && child.signalCode === null,
+    kill: (signal) => void child.kill(signal),
+    stop: async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      child.kill('SIGTERM');
+      const insist = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+      await exited;
+      clearTimeout(insist);
+    },
+    exited,
+  };
+}
+
+function nodeConfig(settings: NodeSettings): object {
+  const api = `127.0.0.1:${settings.apiPort}`;
+  const cluster = `127.0.0.1:${settings.clusterPort}`;
+  return {
+    storage: {
+      raft: { path: join(settings.directory, 'raft'), node_id: settings.id, ...settings.storage },
+    },
+    listener: { tcp: { address: api, cluster_address: cluster, tls_disable: true } },
+    api_addr: `http://${api}`,
+    cluster_addr: `https://${cluster}`,
+    enable_response_header_raft_node_id: true,
+    log_level: 'warn',
+    ...settings.server,
+  };
+}
+
+function untilListening(child: ChildProcess, id: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let errorOutput = '';
+    let output = '';
+    const timeout = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(new Error(`node ${id} did not listen within ${START_TIMEOUT_MS} ms\n${errorOutput}`));
+    }, START_TIMEOUT_MS);
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      errorOutput = (errorOutput + text).slice(-ERROR_OUTPUT_CHARS_MAX);
+    });
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      output = (output + text).slice(-ERROR_OUTPUT_CHARS_MAX);
+      if (!output.includes('listening on')) return;
+      clearTimeout(timeout);
+      resolve();
+    });
+    child.once('exit', (code, signal) => {
+      clearTimeout(timeout);
+      reject(new Error(`node ${id} ended with ${code ?? signal}\n${output}${errorOutput}`));
+    });
+  });
+}
