@@ -1,0 +1,26 @@
+/** One request and its answer, free of sockets: the same for a client's and a forwarded one. */
+
+import type { RequestHead } from './request-head.ts';
+
+export type Incoming = {
+  readonly id: string;
+  /** As written by the client: LIST is LIST. */
+  readonly method: string;
+  readonly url: string;
+  /** Alternating names and values. */
+  readonly rawHeaders: readonly string[];
+  readonly head: RequestHead;
+  readonly body: Buffer;
+  readonly remoteAddress: string;
+  /** Another node forwarded it: it is answered here or nowhere. */
+  readonly isForwarded: boolean;
+};
+
+export type Answer = {
+  readonly status: number;
+  /** Alternating names and values; Content-Length is added when it is sent. */
+  readonly headers: string[];
+  readonly body: string | Buffer;
+};
+
+export const EMPTY_BODY = Buffer.alloc(0);

@@ -1,0 +1,263 @@
+/**
+ * The listener: sockets, limits, bodies, and shutdown. What a request means is decided in
+ * `request-handler.ts`; here one comes in as bytes, and its answer goes out as one write.
+ *
+ * A read must cost little more than a bare `node:http` handler: no request headers object, no
+ * waiting for the end of a body that is not there, headers as one raw array, the body as one
+ * string of known length.
+ */
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+
+import { ServerError } from '../errors.ts';
+import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
+import { newRequestId } from './request-handler.ts';
+import { readHead, type RequestHead } from './request-head.ts';
+import { allowListAndScan, methodOf } from './verbs.ts';
+import { errorBody } from './wire-errors.ts';
+
+export type HttpServerOptions = {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  /** PEM. */
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+  readonly maxRequestSize: number;
+  readonly maxConnections: number;
+  readonly handler: {
+    handle(incoming: Incoming): Promise<Answer>;
+    errorAnswer(error: unknown, requestId: string): Answer;
+  };
+};
+
+export type HttpServer = {
+  /** Rejects if the address cannot be bound. */
+  listen(): Promise<void>;
+  port(): number;
+  /** Requests that have not been answered yet. */
+  inFlight(): number;
+  /** Accepts nothing more, lets what is under way finish for `SHUTDOWN_MS`, then cuts it off. */
+  close(): Promise<void>;
+};
+
+/** OpenBao: `http_read_header_timeout`, `http_read_timeout`, `http_idle_timeout`. */
+const HEADERS_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Long, because load generators and proxies keep their sockets. */
+const KEEP_ALIVE_TIMEOUT_MS = 300_000;
+const HEADER_BYTES_MAX = 32 * 1024;
+const HEADERS_MAX = 100;
+const SHUTDOWN_MS = 10_000;
+/** After an early refusal: how long, and how much, a client may go on sending before it is cut off. */
+const LINGER_MS = 500;
+const LINGER_BYTES_MAX = 64 * 1024 * 1024;
+
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const { handler, maxRequestSize } = options;
+  let inFlight = 0;
+  let isClosing = false;
+
+  const answer = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    received: { readonly method: string; readonly head: RequestHead; readonly body: Buffer },
+  ): Promise<void> => {
+    const { method, head, body } = received;
+    const incoming: Incoming = {
+      id: newRequestId(),
+      method,
+      url: request.url ?? '',
+      rawHeaders: request.rawHeaders,
+      head,
+      body,
+      remoteAddress: request.socket.remoteAddress ?? '',
+      isForwarded: false,
+    };
+    const result = await handler.handle(incoming);
+    if (isClosing) result.headers.push('Connection', 'close');
+    send(response, result);
+    inFlight -= 1;
+  };
+
+  const refuse = (request: IncomingMessage, response: ServerResponse, error: unknown): void => {
+    const result = handler.errorAnswer(error, newRequestId());
+    sendAndLinger(request, response, result);
+    inFlight -= 1;
+  };
+
+  const server = listener(options, (request, response) => {
+    inFlight += 1;
+    const method = methodOf(request);
+    let head: RequestHead;
+    try {
+      head = readHead(request.rawHeaders);
+    } catch (error) {
+      refuse(request, response, error);
+      return;
+    }
+    if (head.contentLength <= 0 && !head.isChunked) {
+      void answer(request, response, { method, head, body: EMPTY_BODY });
+      return;
+    }
+    receiveBody(request, { announced: head.contentLength, limit: maxRequestSize }).then(
+      (body) => answer(request, response, { method, head, body }),
+      (error: unknown) => refuse(request, response, error),
+    );
+  });
+
+  return {
+    listen: () =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(options.port, options.host, () => {
+          server.off('error', reject);
+          resolve();
+        });
+      }),
+    port: () => (server.address() as AddressInfo | null)?.port ?? 0,
+    inFlight: () => inFlight,
+    close: async () => {
+      isClosing = true;
+      if (!server.listening) return;
+      const timer = setTimeout(() => server.closeAllConnections(), SHUTDOWN_MS);
+      await new Promise((resolve) => server.close(resolve));
+      clearTimeout(timer);
+    },
+  };
+}
+
+function listener(
+  { tls, maxConnections }: HttpServerOptions,
+  onRequest: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  const settings = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    maxHeaderSize: HEADER_BYTES_MAX,
+    noDelay: true,
+  };
+  const server =
+    tls === undefined
+      ? createServer(settings, onRequest)
+      : createTlsServer({ ...settings, ...tls, minVersion: 'TLSv1.2' }, onRequest);
+  server.maxConnections = maxConnections;
+  server.maxHeadersCount = HEADERS_MAX;
+  allowListAndScan(server, HEADER_BYTES_MAX, refuseBytes);
+  return server;
+}
+
+/** Rejects with `too-large`, or `invalid-request` for a body that ends early. */
+function receiveBody(
+  request: IncomingMessage,
+  { announced, limit }: { announced: number; limit: number },
+): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    if (announced > limit) {
+      reject(bodyTooLarge());
+      return;
+    }
+    const chunks: Buffer[] = [];
+    let size = 0;
+    const onData = (chunk: Buffer): void => {
+      size += chunk.length;
+      if (size > limit) {
+        request.off('data', onData);
+        reject(bodyTooLarge());
+        return;
+      }
+      chunks.push(chunk);
+    };
+    request.on('data', onData);
+    request.once('end', () => {
+      const [first = EMPTY_BODY, ...rest] = chunks;
+      resolve(rest.length === 0 ? first : Buffer.concat(chunks, size));
+    });
+    request.once('error', () => reject(new ServerError('invalid-request', 'error reading data')));
+  });
+}
+
+function bodyTooLarge(): ServerError {
+  return new ServerError('too-large', 'request body too large');
+}
+
+function send(response: ServerResponse, { status, headers, body }: Answer): void {
+  if (status === 204) {
+    response.writeHead(status, headers);
+    response.end();
+    return;
+  }
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+  headers.push('Content-Length', String(length));
+  response.writeHead(status, headers);
+  // ASCII needs no encoding, and goes out with the head as one string.
+  if (typeof body === 'string' && length === body.length) response.end(body, 'latin1');
+  else response.end(body);
+}
+
+/**
+ * For an answer that comes before the request's body has been read: closing at once would reset
+ * the connection under a client that is still sending, and lose the answer.
+ */
+function sendAndLinger(request: IncomingMessage, response: ServerResponse, answer: Answer): void {
+  const { status, headers, body } = answer;
+  const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+  headers.push('Content-Length', String(length), 'Connection', 'close');
+  response.writeHead(status, headers);
+  if (length > 0) response.write(body);
+  let discarded = 0;
+  const end = (): void => {
+    clearTimeout(timer);
+    response.end();
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  request.once('end', end);
+  request.once('close', end);
+  request.on('data', (chunk: Buffer) => {
+    discarded += chunk.length;
+    if (discarded > LINGER_BYTES_MAX) end();
+  });
+  request.resume();
+}
+
+type UnreadSocket = Duplex & { _httpMessage?: ServerResponse | null };
+
+/** What the parser refuses never becomes a request; the connection is of no further use. */
+function refuseBytes(error: Error & { code?: string }, socket: UnreadSocket): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const { _httpMessage: underWay } = socket;
+  if (underWay) {
+    // An answer out of turn would be taken for that of the request before.
+    underWay.once('close', () => socket.destroy());
+    return;
+  }
+  const [status, message] = refusal(error.code);
+  const body = errorBody([message]);
+  const head = [
+    `HTTP/1.1 ${status}`,
+    'Content-Type: application/json',
+    'Cache-Control: no-store',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+  ];
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`);
+}
+
+function refusal(code: string | undefined): readonly [status: string, message: string] {
+  switch (code) {
+    case 'HPE_INVALID_METHOD':
+      return ['405 Method Not Allowed', 'unsupported method'];
+    case 'HPE_HEADER_OVERFLOW':
+      return ['431 Request Header Fields Too Large', 'request headers too large'];
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return ['408 Request Timeout', 'request timed out'];
+    default:
+      return ['400 Bad Request', 'malformed request'];
+  }
+}

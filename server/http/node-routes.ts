@@ -1,0 +1,205 @@
+/**
+ * The routes that concern this very node, work while it is sealed, and are never forwarded
+ * (OpenBao http/sys_*.go): no envelope, no token.
+ */
+
+import type { JsonObject } from '../core/backend.ts';
+import { ServerError } from '../errors.ts';
+import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
+import type { Identity, NodeCore, NodePosition, SealStatus } from './node-port.ts';
+import { parseBody, type JsonLimits } from './request-body.ts';
+
+export type NodeRoutes = {
+  readonly core: NodeCore;
+  readonly position: NodePosition;
+  readonly identity: Identity;
+  readonly jsonLimits: JsonLimits;
+};
+
+export type NodeRoute = (
+  node: NodeRoutes,
+  incoming: Incoming,
+  query: URLSearchParams,
+) => Promise<Answer> | Answer;
+
+/** By path, then by method. PUT is POST, as everywhere. */
+const ROUTES: ReadonlyMap<string, { readonly [method: string]: NodeRoute }> = new Map([
+  ['sys/init', { GET: readInit, POST: initialize }],
+  ['sys/unseal', { POST: unseal }],
+  ['sys/seal-status', { GET: sealStatus }],
+  ['sys/health', { GET: health, HEAD: health }],
+  ['sys/leader', { GET: leader }],
+  ['sys/storage/raft/join', { POST: join }],
+]);
+
+/** Undefined: not a route of the node. Throws `unsupported-operation`. */
+export function findNodeRoute(method: string, path: string): NodeRoute | undefined {
+  const methods = ROUTES.get(path);
+  if (methods === undefined) return undefined;
+  const route = methods[method === 'PUT' ? 'POST' : method];
+  if (route === undefined) {
+    throw new ServerError('unsupported-operation', `unsupported method ${method}`);
+  }
+  return route;
+}
+
+function readInit({ core }: NodeRoutes): Answer {
+  return json(200, { initialized: core.isInitialized() });
+}
+
+async function initialize(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
+  const data = bodyOf(node, incoming);
+  const shares = integerField(data, 'secret_shares');
+  const threshold = integerField(data, 'secret_threshold');
+  const { keys, rootToken } = await node.core.initialize({ shares, threshold });
+  return json(200, {
+    keys: keys.map((key) => key.toString('hex')),
+    keys_base64: keys.map((key) => key.toString('base64')),
+    root_token: rootToken,
+  });
+}
+
+async function unseal(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
+  const data = bodyOf(node, incoming);
+  if (data['reset'] === true) return json(200, sealFields(node, node.core.resetUnseal()));
+  const key = data['key'];
+  if (typeof key !== 'string' || key === '') {
+    const text = "'key' must be specified in request body as JSON, or 'reset' set to true";
+    throw new ServerError('invalid-request', text);
+  }
+  return json(200, sealFields(node, await node.core.unseal(decodeKey(key))));
+}
+
+function sealStatus(node: NodeRoutes): Answer {
+  return json(200, sealFields(node, node.core.sealStatus()));
+}
+
+function sealFields({ identity }: NodeRoutes, status: SealStatus): JsonObject {
+  return {
+    type: status.type,
+    initialized: status.initialized,
+    sealed: status.sealed,
+    t: status.threshold,
+    n: status.shares,
+    progress: status.progress,
+    nonce: status.nonce,
+    version: identity.version,
+    commit_date: '',
+    migration: false,
+    ...clusterFields(identity),
+    recovery_seal: false,
+    storage_type: 'raft',
+  };
+}
+
+/** Statuses can be chosen by the load balancer that asks (http/sys_health.go). */
+function health(node: NodeRoutes, incoming: Incoming, query: URLSearchParams): Answer {
+  const { core, identity } = node;
+  const isInitialized = core.isInitialized();
+  const isSealed = core.isSealed();
+  const isStandby = core.standby();
+  const isStandbyOk = flag(query, 'standbyok') || flag(query, 'perfstandbyok');
+  const active = statusParameter(query, 'activecode', 200);
+  const standby = statusParameter(query, 'standbycode', 429);
+  const sealed = statusParameter(query, 'sealedcode', 503);
+  const uninitialized = statusParameter(query, 'uninitcode', 501);
+  let status = active;
+  if (!isInitialized) status = uninitialized;
+  else if (isSealed) status = sealed;
+  else if (isStandby && !isStandbyOk) status = standby;
+  const answer = json(status, {
+    initialized: isInitialized,
+    sealed: isSealed,
+    standby: isStandby,
+    replication_performance_mode: isSealed ? 'unknown' : 'primary',
+    replication_dr_mode: isSealed ? 'unknown' : 'disabled',
+    server_time_utc: Math.floor(Date.now() / 1000),
+    version: identity.version,
+    ...clusterFields(identity),
+  });
+  return incoming.method === 'HEAD' ? { ...answer, body: EMPTY_BODY } : answer;
+}
+
+function leader({ core, position }: NodeRoutes): Answer {
+  if (core.isSealed()) throw new ServerError('sealed', 'Vault is sealed');
+  const current = core.leader();
+  const activeTime = current?.activeTimeMs ?? null;
+  return json(200, {
+    ha_enabled: true,
+    is_self: current?.isSelf ?? false,
+    active_time: activeTime === null ? '0001-01-01T00:00:00Z' : new Date(activeTime).toISOString(),
+    leader_address: current?.redirectAddress ?? '',
+    leader_cluster_address: current?.clusterAddress ?? '',
+    performance_standby: core.standby(),
+    performance_standby_last_remote_wal: 0,
+    raft_committed_index: position.committedIndex(),
+    raft_applied_index: position.appliedIndex(),
+  });
+}
+
+async function join(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
+  const data = bodyOf(node, incoming);
+  const address = data['leader_api_addr'];
+  if (typeof address !== 'string' || !/^https?:\/\/[^/]+\/?$/.test(address)) {
+    throw new ServerError('invalid-request', 'leader_api_addr must be an http or https address');
+  }
+  await node.core.requestJoin({
+    leaderApiAddress: address.replace(/\/$/, ''),
+    nonVoter: data['non_voter'] === true,
+  });
+  return json(200, { joined: true });
+}
+
+function clusterFields(identity: Identity): JsonObject {
+  const name = identity.clusterName();
+  const id = identity.clusterId();
+  return {
+    ...(name === undefined ? {} : { cluster_name: name }),
+    ...(id === undefined ? {} : { cluster_id: id }),
+  };
+}
+
+function bodyOf(node: NodeRoutes, { body, head }: Incoming): JsonObject {
+  return parseBody(body, head.contentType, node.jsonLimits);
+}
+
+function integerField(data: JsonObject, name: string): number {
+  const value = data[name];
+  if (typeof value !== 'number' || !Number.isInteger(value)) {
+    throw new ServerError('invalid-request', `${name} must be an integer`);
+  }
+  return value;
+}
+
+/** Hexadecimal as `sys/init` prints it first, else base64. */
+function decodeKey(text: string): Buffer {
+  if (/^(?:[0-9a-f]{2})+$/i.test(text)) return Buffer.from(text, 'hex');
+  const key = Buffer.from(text, 'base64');
+  if (!/^[A-Za-z0-9+/]+={0,2}$/.test(text) || key.length === 0) {
+    throw new ServerError('invalid-request', "'key' must be a valid hex or base64 string");
+  }
+  return key;
+}
+
+function flag(query: URLSearchParams, name: string): boolean {
+  const value = query.get(name);
+  return value !== null && value !== 'false' && value !== '0';
+}
+
+function statusParameter(query: URLSearchParams, name: string, byDefault: number): number {
+  const text = query.get(name);
+  if (text === null || text === '') return byDefault;
+  const status = Number(text);
+  if (!Number.isInteger(status) || status < 200 || status > 599) {
+    throw new ServerError('invalid-request', `${name} must be an HTTP status`);
+  }
+  return status;
+}
+
+function json(status: number, body: JsonObject): Answer {
+  return {
+    status,
+    headers: ['Cache-Control', 'no-store', 'Content-Type', 'application/json'],
+    body: `${JSON.stringify(body)}\n`,
+  };
+}

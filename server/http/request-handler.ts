@@ -1,0 +1,320 @@
+/**
+ * A request from its parsed head to its answer: the node's own routes, the index headers, the
+ * core, and the way to the active node (OpenBao http/handler.go, http/logical.go). It knows no
+ * sockets: `http-server.ts` calls it for clients, and `serveForwarded` for other nodes.
+ */
+
+import { randomUUID } from 'node:crypto';
+
+import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
+import type { JsonObject } from '../core/backend.ts';
+import { ServerError, isServerError } from '../errors.ts';
+import { parseDurationSeconds } from '../duration.ts';
+import { envelope, isInjected, statusFor } from './envelope.ts';
+import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
+import {
+  answerOf,
+  forwardToActive,
+  headerRecord,
+  redirectTo,
+  type Forwarding,
+} from './forwarding.ts';
+import type { LogicalCall } from './node-port.ts';
+import { findNodeRoute, type NodeRoutes } from './node-routes.ts';
+import { parseBody, requireMergePatch } from './request-body.ts';
+import { readHead } from './request-head.ts';
+import { parseQuery, parseTarget, type RequestTarget } from './request-target.ts';
+import {
+  createIndexEncoder,
+  decodeIndex,
+  parseInconsistent,
+  type Fallback,
+} from './storage-index.ts';
+import { errorBody, retryAfterSeconds, statusOf, toServerError } from './wire-errors.ts';
+
+export type HandlerSettings = {
+  readonly disableStandbyReads: boolean;
+  /** A forwarded write is answered once this node has applied it, if that takes no longer. */
+  readonly awaitForwardedWrites: boolean;
+  /** A request without an index header counts as one that must see everything. */
+  readonly missingIndexForward: boolean;
+  readonly inconsistentFallback: Fallback;
+  readonly indexWaitMs: number;
+  /** What OpenBao ships, or what its RFC says. */
+  readonly inconsistentStatus: 429 | 412;
+  readonly raftNodeIdHeader: boolean;
+  readonly hostnameHeader: boolean;
+};
+
+export type HandlerEvents = {
+  readonly requestHandled: () => void;
+  readonly requestForwarded: () => void;
+  readonly forwardFailed: (error: ServerError) => void;
+  readonly internalError: (error: unknown, requestId: string) => void;
+};
+
+export type RequestHandlerOptions = NodeRoutes & {
+  readonly forwarding: Forwarding;
+  readonly settings: HandlerSettings;
+  readonly events: HandlerEvents;
+};
+
+/** A write that this node does not apply within so long is answered all the same. */
+const FORWARDED_WRITE_WAIT_MS = 1000;
+/** Added to the configured wait, as OpenBao does: replication takes its time on an idle node. */
+const INDEX_WAIT_FLOOR_MS = 25;
+
+/** Answered by this node or refused (OpenBao `handleLogicalNoForward`), and sealing oneself. */
+const LOCAL_ONLY =
+  /^sys\/(?:seal|metrics|host-info|monitor|in-flight-req|internal\/state-hash|pprof\/.*|config\/state\/.*)$/;
+/** Executed by the active node even where this one could (`handleForwardIfStandby`). */
+const ACTIVE_ONLY = new Set([
+  'sys/step-down',
+  'sys/storage/raft/bootstrap/challenge',
+  'sys/storage/raft/bootstrap/answer',
+]);
+
+type Placement = 'here' | 'forward' | 'fail';
+
+export class RequestHandler {
+  readonly #options: RequestHandlerOptions;
+  readonly #encodeIndex = createIndexEncoder();
+  readonly #nodeHeaders: readonly string[];
+  readonly #mayForwardAll: boolean;
+
+  constructor(options: RequestHandlerOptions) {
+    this.#options = options;
+    const { settings, identity } = options;
+    this.#mayForwardAll = settings.disableStandbyReads || settings.missingIndexForward;
+    this.#nodeHeaders = [
+      ...(settings.raftNodeIdHeader ? ['X-Vault-Raft-Node-ID', identity.nodeId] : []),
+      ...(settings.hostnameHeader ? ['X-Vault-Hostname', identity.hostname] : []),
+    ];
+  }
+
+  /** Never rejects. */
+  async handle(incoming: Incoming): Promise<Answer> {
+    this.#options.events.requestHandled();
+    const { core } = this.#options;
+    const wasActive = !core.standby();
+    let isLocalOnly = false;
+    try {
+      const { method, url } = incoming;
+      const isSystem = url.startsWith('/v1/sys/');
+      if (isSystem) {
+        const answer = await this.#nodeRoute(incoming);
+        if (answer !== undefined) return answer;
+      }
+      const target = parseTarget(method, url);
+      isLocalOnly = isSystem && LOCAL_ONLY.test(target.path);
+      const placement = isLocalOnly ? 'here' : this.#placement(incoming, target, isSystem);
+      if (placement !== 'here') {
+        const decided = typeof placement === 'string' ? placement : await placement;
+        if (decided === 'forward') return await this.#forward(incoming);
+        if (decided === 'fail') return this.#inconsistent();
+      }
+      return await this.#handleHere(incoming, target);
+    } catch (error) {
+      if (isServerError(error, 'standby-please-forward')) {
+        return await this.#afterRefusal(incoming, { isLocalOnly, wasActive });
+      }
+      return this.errorAnswer(error, incoming.id);
+    }
+  }
+
+  /** On the active node: what a standby has forwarded. Rejects with `no-leader` if it is not one. */
+  async serveForwarded(request: WireRequest): Promise<WireResponse> {
+    const { core, position } = this.#options;
+    if (core.isSealed() || core.standby()) {
+      throw new ServerError('no-leader', 'this node is not the active one');
+    }
+    const rawHeaders = Object.entries(request.headers).flat();
+    const head = readHead(rawHeaders);
+    const answer = await this.handle({ ...request, rawHeaders, head, isForwarded: true });
+    const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
+    const headers = headerRecord(answer.headers);
+    return { status: answer.status, headers, body, index: position.appliedIndex() };
+  }
+
+  /** For what goes wrong before or beside `handle`, too. */
+  errorAnswer(error: unknown, requestId: string): Answer {
+    const known = toServerError(error);
+    if (statusOf(known.code) === 500) this.#options.events.internalError(error, requestId);
+    const retryAfter = retryAfterSeconds(known.code);
+    return {
+      status: statusOf(known.code),
+      headers: [
+        ...this.#headers('application/json'),
+        ...(retryAfter === undefined ? [] : ['Retry-After', String(retryAfter)]),
+      ],
+      body: errorBody([known.message]),
+    };
+  }
+
+  async #handleHere(incoming: Incoming, target: RequestTarget): Promise<Answer> {
+    const { head } = incoming;
+    const call: LogicalCall = {
+      id: incoming.id,
+      operation: target.operation,
+      path: target.path,
+      namespacePath: head.namespacePath,
+      data: this.#data(incoming, target),
+      clientToken: head.token,
+      remoteAddress: incoming.remoteAddress,
+      forwarded: incoming.isForwarded,
+      ...(head.wrapTtl === '' ? {} : { wrapTtlSeconds: wrapTtl(head.wrapTtl) }),
+    };
+    const response = await this.#options.core.handleRequest(call);
+    const status = statusFor(target.operation, response);
+    const headers = this.#headers(response?.raw?.contentType ?? 'application/json');
+    headers.push('X-Vault-Index', this.#index(head.namespacePath));
+    if (head.namespacePath !== '') headers.push('X-Vault-Namespace', head.namespacePath);
+    if (response?.raw !== undefined) {
+      return { status: response.status ?? 200, headers, body: response.raw.body };
+    }
+    if (status === 204) return { status, headers, body: EMPTY_BODY };
+    if (response === undefined || (status === 404 && response.status === undefined)) {
+      return { status, headers, body: errorBody([]) };
+    }
+    return { status, headers, body: envelope(call.id, response, isInjected(target.path)) };
+  }
+
+  #data(incoming: Incoming, target: RequestTarget): JsonObject {
+    const { body, head } = incoming;
+    if (target.isDataInQuery) return parseQuery(target.query);
+    if (target.operation === 'patch') requireMergePatch(head.contentType);
+    return parseBody(body, head.contentType, this.#options.jsonLimits);
+  }
+
+  async #nodeRoute(incoming: Incoming): Promise<Answer | undefined> {
+    const { method, url } = incoming;
+    const question = url.indexOf('?');
+    const path = url.slice('/v1/'.length, question === -1 ? url.length : question);
+    const route = findNodeRoute(method, path);
+    if (route === undefined) return undefined;
+    const query = new URLSearchParams(question === -1 ? '' : url.slice(question + 1));
+    const answer = await route(this.#options, incoming, query);
+    return { ...answer, headers: [...answer.headers, ...this.#nodeHeaders] };
+  }
+
+  /** Who answers, as far as that is known before the core has looked at the request. */
+  #placement(
+    incoming: Incoming,
+    target: RequestTarget,
+    isSystem: boolean,
+  ): Placement | Promise<Placement> {
+    const { core, settings } = this.#options;
+    const { head } = incoming;
+    const isActiveOnly = isSystem && ACTIVE_ONLY.has(target.path);
+    const hasIndex = head.index !== undefined || head.inconsistent !== undefined;
+    if (!hasIndex && !isActiveOnly && !this.#mayForwardAll) return 'here';
+    // Malformed headers are refused everywhere alike, on the active node too.
+    const inconsistent =
+      head.inconsistent === undefined ? undefined : parseInconsistent(head.inconsistent);
+    const index = head.index === undefined ? undefined : decodeIndex(head.index);
+    if (incoming.isForwarded || core.isSealed() || !core.standby()) return 'here';
+    if (settings.disableStandbyReads || isActiveOnly) return 'forward';
+    const { position, identity } = this.#options;
+    if (index === undefined || index.cluster !== identity.clusterId()) {
+      return settings.missingIndexForward ? 'forward' : 'here';
+    }
+    if (position.appliedIndex() >= index.value) return 'here';
+    switch (inconsistent?.kind) {
+      case undefined:
+        return placementOf(settings.inconsistentFallback);
+      case 'await-state':
+        return this.#awaitIndex(
+          index.value,
+          inconsistent.otherwise ?? settings.inconsistentFallback,
+        );
+      case 'fail':
+      case 'forward-active-node':
+        return placementOf(inconsistent.kind);
+    }
+  }
+
+  async #awaitIndex(index: number, otherwise: Fallback): Promise<Placement> {
+    const { position, settings } = this.#options;
+    const isApplied = await position.awaitApplied(
+      index,
+      settings.indexWaitMs + INDEX_WAIT_FLOOR_MS,
+    );
+    return isApplied ? 'here' : placementOf(otherwise);
+  }
+
+  #inconsistent(): Answer {
+    const headers = [...this.#headers('application/json'), 'Retry-After', '1'];
+    return { status: this.#options.settings.inconsistentStatus, headers, body: errorBody([]) };
+  }
+
+  /** The core has refused: only the active node may answer, and this one is not. */
+  async #afterRefusal(
+    incoming: Incoming,
+    { isLocalOnly, wasActive }: { isLocalOnly: boolean; wasActive: boolean },
+  ): Promise<Answer> {
+    if (isLocalOnly) {
+      const error = new ServerError('invalid-request', 'cannot forward local-only request');
+      return this.errorAnswer(error, incoming.id);
+    }
+    if (wasActive) {
+      // A request of several writes may have done the first: nobody else may begin it anew.
+      const text = 'this node lost its leadership while it executed the request';
+      return this.errorAnswer(new ServerError('outcome-unknown', text), incoming.id);
+    }
+    return await this.#forward(incoming);
+  }
+
+  async #forward(incoming: Incoming): Promise<Answer> {
+    const { core, forwarding, settings, position, events } = this.#options;
+    try {
+      if (incoming.head.noForwarding) {
+        const answer = redirectTo(core.leader(), incoming.url);
+        return { ...answer, headers: [...this.#headers('application/json'), ...answer.headers] };
+      }
+      events.requestForwarded();
+      const response = await forwardToActive(forwarding, incoming);
+      if (response === undefined) {
+        return await this.#handleHere(incoming, parseTarget(incoming.method, incoming.url));
+      }
+      const isWrite = !/^(?:GET|HEAD|LIST|SCAN)$/.test(incoming.method);
+      if (isWrite && settings.awaitForwardedWrites && !settings.disableStandbyReads) {
+        await position.awaitApplied(response.index, FORWARDED_WRITE_WAIT_MS);
+      }
+      return answerOf(response);
+    } catch (error) {
+      // Leadership came and went between the two: nothing was executed.
+      const known = isServerError(error, 'standby-please-forward')
+        ? new ServerError('no-leader', 'no active node found', { cause: error })
+        : toServerError(error);
+      events.forwardFailed(known);
+      return this.errorAnswer(known, incoming.id);
+    }
+  }
+
+  #index(namespacePath: string): string {
+    const { position, identity } = this.#options;
+    return this.#encodeIndex(identity.clusterId() ?? '', namespacePath, position.appliedIndex());
+  }
+
+  #headers(contentType: string): string[] {
+    const headers = ['Cache-Control', 'no-store', 'Content-Type', contentType];
+    if (this.#nodeHeaders.length > 0) headers.push(...this.#nodeHeaders);
+    return headers;
+  }
+}
+
+export function newRequestId(): string {
+  return randomUUID();
+}
+
+function placementOf(fallback: Fallback): Placement {
+  return fallback === 'fail' ? 'fail' : 'forward';
+}
+
+function wrapTtl(text: string): number {
+  const seconds = parseDurationSeconds(text);
+  if (seconds === undefined || seconds < 0) {
+    throw new ServerError('invalid-request', 'error parsing X-Vault-Wrap-TTL header');
+  }
+  return seconds;
+}

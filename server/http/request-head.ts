@@ -1,0 +1,99 @@
+/** The headers that mean something to the server, found in one pass over the raw list. */
+
+import { ServerError } from '../errors.ts';
+
+export type RequestHead = {
+  token: string;
+  /** Empty for root, else `a/b/`. */
+  namespacePath: string;
+  contentType: string;
+  /** -1 without a Content-Length. */
+  contentLength: number;
+  isChunked: boolean;
+  /** `X-Vault-Index`, at most one. */
+  index: string | undefined;
+  /** `X-Vault-Inconsistent`, unparsed. */
+  inconsistent: string | undefined;
+  /** `X-Vault-No-Request-Forwarding`: redirect instead of forwarding. */
+  noForwarding: boolean;
+  /** `X-Vault-Wrap-TTL`, unparsed. */
+  wrapTtl: string;
+};
+
+/**
+ * Names are compared only where the length fits, so that the usual handful of headers costs next
+ * to nothing; `IncomingMessage.headers` would build an object of all of them.
+ *
+ * @param raw alternating names and values, as received
+ */
+export function readHead(raw: readonly string[]): RequestHead {
+  const head: RequestHead = {
+    token: '',
+    namespacePath: '',
+    contentType: '',
+    contentLength: -1,
+    isChunked: false,
+    index: undefined,
+    inconsistent: undefined,
+    noForwarding: false,
+    wrapTtl: '',
+  };
+  let bearer = '';
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const name = raw[at] ?? '';
+    const length = name.length;
+    if (length < 12 || (length > 20 && length !== 29)) continue;
+    const value = raw[at + 1] ?? '';
+    if (length === 13 && name.toLowerCase() === 'authorization') bearer = bearerToken(value);
+    else readHeader(head, name, value);
+  }
+  if (head.token === '') head.token = bearer;
+  return head;
+}
+
+function readHeader(head: RequestHead, name: string, value: string): void {
+  switch (name.toLowerCase()) {
+    case 'x-vault-token':
+      head.token = value;
+      break;
+    case 'x-vault-namespace':
+      head.namespacePath = canonicalNamespace(value);
+      break;
+    case 'content-type':
+      head.contentType = value;
+      break;
+    case 'content-length':
+      head.contentLength = Number(value);
+      break;
+    case 'transfer-encoding':
+      head.isChunked = true;
+      break;
+    case 'x-vault-index':
+      if (head.index !== undefined) {
+        throw new ServerError('invalid-request', 'more than one X-Vault-Index header');
+      }
+      head.index = value;
+      break;
+    case 'x-vault-inconsistent':
+      head.inconsistent = head.inconsistent === undefined ? value : `${head.inconsistent},${value}`;
+      break;
+    case 'x-vault-no-request-forwarding':
+      head.noForwarding = value !== '';
+      break;
+    case 'x-vault-wrap-ttl':
+      head.wrapTtl = value;
+      break;
+    default:
+  }
+}
+
+function bearerToken(authorization: string): string {
+  const match = /^bearer +(\S+) *$/i.exec(authorization);
+  return match?.[1] ?? '';
+}
+
+/** `/a/b` is `a/b/`; empty, `/` and `root` are the root namespace (OpenBao `namespace.Canonicalize`). */
+function canonicalNamespace(value: string): string {
+  const trimmed = value.replace(/^\/+|\/+$/g, '');
+  return trimmed === '' || trimmed === 'root' ? '' : `${trimmed}/`;
+}
