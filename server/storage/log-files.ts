@@ -1,0 +1,50 @@
+/**
+ * The file operations of the durable log, as a port: tests count and fail them. All of them block,
+ * and none goes through libuv's thread pool, which password hashing can occupy for tens of
+ * milliseconds.
+ */
+
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  unlinkSync,
+  writevSync,
+} from 'node:fs';
+
+export type LogFiles = {
+  list(directory: string): string[];
+  read(path: string): Buffer;
+  /** Opens a file for writing; `create` fails if it exists. */
+  create(path: string): number;
+  openExisting(path: string): number;
+  /** Returns how much was written, which may be less than what was given. */
+  writev(file: number, buffers: readonly Uint8Array[], position: number): number;
+  datasync(file: number): void;
+  truncate(file: number, length: number): void;
+  close(file: number): void;
+  unlink(path: string): void;
+  /** Makes created, renamed and removed names durable. */
+  syncDirectory(directory: string): void;
+};
+
+export const systemFiles: LogFiles = {
+  list: (directory) => readdirSync(directory),
+  read: (path) => readFileSync(path),
+  create: (path) => openSync(path, 'wx', 0o600),
+  openExisting: (path) => openSync(path, 'r+'),
+  writev: (file, buffers, position) => writevSync(file, buffers, position),
+  datasync: fdatasyncSync,
+  truncate: ftruncateSync,
+  close: closeSync,
+  unlink: unlinkSync,
+  syncDirectory(directory) {
+    const file = openSync(directory, 'r');
+    fsyncSync(file);
+    closeSync(file);
+  },
+};

@@ -1,0 +1,133 @@
+/**
+ * The exported form of a store's contents, as a stream of bytes in chunks of any size:
+ *
+ *     magic "BAOSNAP1" | u32 position bytes | position
+ *     u32 key bytes | u32 value bytes | key | value      for each pair, keys ascending
+ *     u32 0 | u32 0                                      no key is empty: the end
+ *     sha256 of everything before
+ *
+ * Two stores with equal contents and positions export equal bytes.
+ */
+
+import { createHash } from 'node:crypto';
+
+import { ByteReader } from './byte-reader.ts';
+import { KEY_BYTES_MAX } from './command.ts';
+import { ENTRY_BYTES_MAX } from './entry-codec.ts';
+import { compareKeys } from './key-order.ts';
+import { encodePosition } from './store-position.ts';
+import type { StorePosition, StoreStream } from './store.ts';
+
+export const CHUNK_BYTES_MAX = 256 * 1024;
+const MAGIC = Buffer.from('BAOSNAP1', 'latin1');
+const POSITION_BYTES_MAX = 1024 * 1024;
+const HASH_BYTES = 32;
+
+export type StorePair = { readonly key: string; readonly value: Uint8Array };
+
+/** Encodes groups of pairs whose keys ascend; no chunk exceeds `CHUNK_BYTES_MAX`. */
+export async function* encodeSnapshot(
+  position: StorePosition,
+  groups: AsyncIterable<readonly StorePair[]> | Iterable<readonly StorePair[]>,
+): StoreStream {
+  const hash = createHash('sha256');
+  let parts: Buffer[] = [];
+  let partsBytes = 0;
+  function add(part: Buffer): void {
+    hash.update(part);
+    parts.push(part);
+    partsBytes += part.length;
+  }
+  function* takeChunks(bytesMin: number): Iterable<Buffer> {
+    if (partsBytes < bytesMin) return;
+    const bytes = Buffer.concat(parts);
+    parts = [];
+    partsBytes = 0;
+    for (let start = 0; start < bytes.length; start += CHUNK_BYTES_MAX) {
+      yield bytes.subarray(start, start + CHUNK_BYTES_MAX);
+    }
+  }
+
+  const positionBytes = encodePosition(position);
+  add(Buffer.concat([MAGIC, encodeLengths(positionBytes.length), positionBytes]));
+  for await (const group of groups) {
+    for (const { key, value } of group) {
+      const keyBytes = Buffer.from(key);
+      add(Buffer.concat([encodeLengths(keyBytes.length, value.length), keyBytes, value]));
+      yield* takeChunks(CHUNK_BYTES_MAX);
+    }
+  }
+  add(encodeLengths(0, 0));
+  parts.push(hash.digest());
+  yield* takeChunks(0);
+}
+
+/**
+ * Decodes groups of pairs, some `CHUNK_BYTES_MAX` each. Throws if the stream is not whole and
+ * undamaged, or belongs to another position; the last fault can show only at the end.
+ */
+export async function* decodeSnapshot(
+  position: StorePosition,
+  chunks: StoreStream,
+): AsyncIterable<StorePair[]> {
+  const hash = createHash('sha256');
+  const reader = new ByteReader(chunks, (bytes) => hash.update(bytes));
+  try {
+    await readHead(reader, position);
+    yield* readPairs(reader);
+    const digest = hash.digest();
+    if (!(await reader.takeUnobserved(HASH_BYTES)).equals(digest)) {
+      throw fault('its checksum does not match');
+    }
+    if (!(await reader.isAtEnd())) throw fault('bytes follow its end');
+  } finally {
+    await reader.stop();
+  }
+}
+
+async function readHead(reader: ByteReader, position: StorePosition): Promise<void> {
+  if (!(await reader.take(MAGIC.length)).equals(MAGIC)) throw fault('this is no snapshot');
+  const positionBytes = await reader.take(await readLength(reader, POSITION_BYTES_MAX));
+  if (!positionBytes.equals(encodePosition(position))) {
+    throw fault(`it was not taken at index ${position.lastIncludedIndex}`);
+  }
+}
+
+async function* readPairs(reader: ByteReader): AsyncIterable<StorePair[]> {
+  let group: StorePair[] = [];
+  let groupBytes = 0;
+  let previousKey = '';
+  for (;;) {
+    const keyBytes = await readLength(reader, KEY_BYTES_MAX);
+    const valueBytes = await readLength(reader, ENTRY_BYTES_MAX);
+    if (keyBytes === 0) break;
+    const key = (await reader.take(keyBytes)).toString('utf8');
+    const value = await reader.take(valueBytes);
+    if (compareKeys(key, previousKey) <= 0) throw fault('its keys do not ascend');
+    previousKey = key;
+    group.push({ key, value });
+    groupBytes += keyBytes + valueBytes;
+    if (CHUNK_BYTES_MAX <= groupBytes) {
+      yield group;
+      group = [];
+      groupBytes = 0;
+    }
+  }
+  yield group;
+}
+
+function encodeLengths(...lengths: number[]): Buffer {
+  const bytes = Buffer.allocUnsafe(4 * lengths.length);
+  for (const [i, length] of lengths.entries()) bytes.writeUInt32LE(length, 4 * i);
+  return bytes;
+}
+
+async function readLength(reader: ByteReader, max: number): Promise<number> {
+  const length = (await reader.take(4)).readUInt32LE(0);
+  if (max < length) throw fault(`a length of ${length} exceeds ${max}`);
+  return length;
+}
+
+function fault(reason: string): Error {
+  return new Error(`Cannot import snapshot: ${reason}`);
+}
