@@ -57,6 +57,8 @@ export type TokenEntry = {
   readonly path: string;
   readonly meta: { readonly [key: string]: string } | null;
   readonly displayName: string;
+  /** The token role it was made with. */
+  readonly role?: string;
   /** Empty for an orphan. */
   readonly parent: string;
   readonly orphan: boolean;

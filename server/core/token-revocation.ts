@@ -1,0 +1,171 @@
+/**
+ * Ends tokens: one with all its descendants, or one whose children become orphans
+ * (openbao internal/vault/token_store.go, `revokeTreeInternal`, `revokeInternal`).
+ *
+ * Small trees go in one write. Larger ones first mark the token as revoked, which kills it for
+ * every node, then go from the leaves up and remove the marked token last: after a crash at any
+ * point the expiration sweep finds the mark and ends the work.
+ *
+ * From the moment a revocation knows of a token, no child can be created under it and no change
+ * of it can be written (`isRevoking`); children already on their way to storage are waited for.
+ */
+
+import type { TokenEntry, View, ViewOperation } from './backend.ts';
+import { KeyedLock } from './keyed-lock.ts';
+import type { TokenRecords } from './token-records.ts';
+
+/** `numUses` of a token that nothing may use any more (OpenBao's `tokenRevocationPending`). */
+export const REVOCATION_PENDING = -1;
+
+/** About 64 KiB of log entry: at most three operations for a token, five short keys. */
+const TOKENS_PER_WRITE_MAX = 100;
+
+type Options = {
+  readonly view: View;
+  readonly records: TokenRecords;
+  /** Destroys what the token owns elsewhere, above all its cubbyhole. */
+  readonly destroyOwned: (tokenId: string) => Promise<void>;
+};
+
+export class TokenRevocation {
+  readonly #view: View;
+  readonly #records: TokenRecords;
+  readonly #destroyOwned: (tokenId: string) => Promise<void>;
+  /** Serialises changes of one token: uses, renewals, orphaning. */
+  readonly locks = new KeyedLock();
+  /** How many revocations are at work on a token. */
+  readonly #revoking = new Map<string, number>();
+  /** Creations of children under way, by salted id of the parent. */
+  readonly #births = new Map<string, Set<Promise<unknown>>>();
+
+  constructor(options: Options) {
+    this.#view = options.view;
+    this.#records = options.records;
+    this.#destroyOwned = options.destroyOwned;
+  }
+
+  isRevoking(saltedId: string): boolean {
+    return this.#revoking.has(saltedId);
+  }
+
+  /** Registers the write of a new child, so that a revocation of the parent waits for it. */
+  async trackBirth(parentSaltedId: string, write: Promise<void>): Promise<void> {
+    let births = this.#births.get(parentSaltedId);
+    if (births === undefined) {
+      births = new Set();
+      this.#births.set(parentSaltedId, births);
+    }
+    births.add(write);
+    try {
+      await write;
+    } finally {
+      births.delete(write);
+      if (births.size === 0) this.#births.delete(parentSaltedId);
+    }
+  }
+
+  /** Does nothing if the token does not exist. */
+  async revokeTree(saltedId: string): Promise<void> {
+    const claimed: string[] = [];
+    try {
+      const tree = await this.#collectTree(saltedId, claimed);
+      if (TOKENS_PER_WRITE_MAX < tree.length) await this.#mark(saltedId);
+      for (let end = tree.length; end > 0; end -= TOKENS_PER_WRITE_MAX) {
+        await this.#deleteAll(
+          tree.slice(Math.max(0, end - TOKENS_PER_WRITE_MAX), end).toReversed(),
+        );
+      }
+    } finally {
+      for (const id of claimed) this.#release(id);
+    }
+  }
+
+  async revokeOrphan(saltedId: string): Promise<void> {
+    this.#claim(saltedId);
+    try {
+      await this.#settleBirths(saltedId);
+      const children = await this.#records.children(saltedId);
+      if (TOKENS_PER_WRITE_MAX < children.length) await this.#mark(saltedId);
+      let rest = children;
+      while (TOKENS_PER_WRITE_MAX < rest.length) {
+        await this.#orphan(saltedId, rest.slice(0, TOKENS_PER_WRITE_MAX), []);
+        rest = rest.slice(TOKENS_PER_WRITE_MAX);
+      }
+      const entry = this.#records.read(saltedId);
+      if (entry === undefined) return;
+      await this.#destroyOwned(entry.id);
+      await this.#orphan(saltedId, rest, this.#records.deleteOperations(saltedId, entry));
+    } finally {
+      this.#release(saltedId);
+    }
+  }
+
+  /** Parents before children. */
+  async #collectTree(root: string, claimed: string[]): Promise<string[]> {
+    const tree: string[] = [];
+    const seen = new Set([root]);
+    for (const saltedId of seen) {
+      this.#claim(saltedId);
+      claimed.push(saltedId);
+      tree.push(saltedId);
+      await this.#settleBirths(saltedId);
+      // A set yields what is added while it is walked, and each token once, cycles or not.
+      for (const child of await this.#records.children(saltedId)) seen.add(child);
+    }
+    return tree;
+  }
+
+  async #deleteAll(saltedIds: readonly string[]): Promise<void> {
+    const found = saltedIds.flatMap((saltedId) => {
+      const entry = this.#records.read(saltedId);
+      return entry === undefined ? [] : [{ saltedId, entry }];
+    });
+    for (const { entry } of found) await this.#destroyOwned(entry.id);
+    const operations = found.flatMap(({ saltedId, entry }) =>
+      this.#records.deleteOperations(saltedId, entry),
+    );
+    if (operations.length > 0) await this.#view.write(operations);
+  }
+
+  async #orphan(parent: string, children: readonly string[], last: ViewOperation[]): Promise<void> {
+    const releases: (() => void)[] = [];
+    try {
+      // In the order of the index, the same for everyone who takes several.
+      for (const child of children) releases.push(await this.locks.acquire(child));
+      const operations = children.flatMap((child) => this.#orphanOperations(parent, child));
+      if (operations.length + last.length > 0) await this.#view.write([...operations, ...last]);
+    } finally {
+      for (const release of releases) release();
+    }
+  }
+
+  #orphanOperations(parent: string, child: string): ViewOperation[] {
+    const unlink = this.#records.deleteIndexOperation(parent, child);
+    const entry = this.#records.read(child);
+    // One that is being revoked itself must not be written again.
+    if (entry === undefined || this.isRevoking(child)) return [unlink];
+    return [unlink, this.#records.putOperation(child, { ...entry, parent: '', orphan: true })];
+  }
+
+  async #mark(saltedId: string): Promise<void> {
+    const entry = this.#records.read(saltedId);
+    if (entry === undefined || entry.numUses === REVOCATION_PENDING) return;
+    const marked: TokenEntry = { ...entry, numUses: REVOCATION_PENDING };
+    await this.#view.write([this.#records.putOperation(saltedId, marked)]);
+  }
+
+  async #settleBirths(saltedId: string): Promise<void> {
+    const births = this.#births.get(saltedId);
+    if (births !== undefined) await Promise.allSettled(births);
+  }
+
+  #claim(saltedId: string): void {
+    this.#revoking.set(saltedId, (this.#revoking.get(saltedId) ?? 0) + 1);
+  }
+
+  #release(saltedId: string): void {
+    const count = (this.#revoking.get(saltedId) ?? 0) - 1;
+    if (count <= 0) this.#revoking.delete(saltedId);
+    else this.#revoking.set(saltedId, count);
+  }
+}

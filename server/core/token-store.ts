@@ -1,0 +1,420 @@
+/**
+ * Tokens: making, finding, renewing, using up and ending them. The files beside it hold the parts:
+ * `token-records.ts` (keys in storage), `token-revocation.ts` (trees), `token-ttl.ts` (lifetimes),
+ * `token-cache.ts`, and `token-expiry.ts` (the sweep). Follows openbao
+ * internal/vault/token_store.go, with a token's lease kept in its entry instead of beside it.
+ *
+ * Invariants:
+ * - Each change is one atomic write; a token exists with its accessor and parent index or not at
+ *   all. Times and ids are made before the write, never when it is applied.
+ * - Whoever owns the store reports every changed key to `invalidate` in the turn in which the
+ *   change becomes readable, its own writes included. Look-ups are synchronous, so none can put
+ *   back what an invalidation took away.
+ * - A token is refused from its expiration on, whether or not the sweep has come by.
+ * - Nothing here writes on a standby: reading creates neither salts nor leases.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { ServerError } from '../errors.ts';
+import type { Auth, TokenEntry, TokenType, View } from './backend.ts';
+import { lesserBound } from './bounds.ts';
+import { TokenCache } from './token-cache.ts';
+import { TokenExpiry } from './token-expiry.ts';
+import type { Expiration, SetTimer } from './token-expiry.ts';
+import { SALT_KEY, TOKEN_ID_PREFIX, TokenRecords } from './token-records.ts';
+import { REVOCATION_PENDING, TokenRevocation } from './token-revocation.ts';
+import { calculateTtl } from './token-ttl.ts';
+import type { TtlSettings } from './token-ttl.ts';
+
+/** An entry takes about 1 KiB. */
+const CACHE_SIZE_MAX = 65_536;
+/** OpenBao's `TokenLength`: 24 of 62 characters, 142 bits. */
+const ID_LENGTH = 24;
+
+export type TokenStoreOptions = {
+  /** The root of the namespace's storage; tokens are below `sys/token/`. */
+  readonly view: View;
+  readonly namespaceId: string;
+  /** Milliseconds since the epoch. */
+  readonly clock: () => number;
+  readonly settings: TtlSettings;
+  /** The barrier's encryption, for batch tokens. `open` yields undefined for what is not ours. */
+  readonly seal: (plaintext: Uint8Array) => Uint8Array;
+  readonly open: (sealed: Uint8Array) => Uint8Array | undefined;
+  readonly setTimer: SetTimer;
+  /** Destroys what a token owns elsewhere (its cubbyhole), before the token goes. */
+  readonly destroyOwned: (tokenId: string) => Promise<void>;
+  /** Hears of revocations by the sweep that failed, and of a restore that failed (no token). */
+  readonly onExpiryFailure: (error: unknown, saltedId: string | undefined) => void;
+};
+
+export type TokenSpec = {
+  /** Chosen by the caller; empty for a random one. */
+  readonly id: string;
+  readonly type: TokenType;
+  /** Sorted, in lower case, without duplicates. */
+  readonly policies: readonly string[];
+  readonly path: string;
+  readonly meta: { readonly [key: string]: string } | null;
+  readonly displayName: string;
+  /** The token above it; empty for an orphan. */
+  readonly parent: string;
+  readonly role: string;
+  readonly numUses: number;
+  readonly renewable: boolean;
+  /** 0 means the default, or for ever if the token is root. */
+  readonly ttlSeconds: number;
+  readonly periodSeconds: number;
+  readonly explicitMaxTtlSeconds: number;
+  /** What its role adds to the two above for the lifetime, without being recorded. */
+  readonly rolePeriodSeconds: number;
+  readonly roleExplicitMaxTtlSeconds: number;
+};
+
+export type RenewSpec = {
+  /** 0 means as long as last time. */
+  readonly incrementSeconds: number;
+  /** Those of its role where it has one; else its own. */
+  readonly periodSeconds: number;
+  readonly explicitMaxTtlSeconds: number;
+};
+
+export type TokenGrant = { readonly auth: Auth; readonly warnings: readonly string[] };
+
+export class TokenStore {
+  readonly #options: TokenStoreOptions;
+  readonly #records: TokenRecords;
+  readonly #revocation: TokenRevocation;
+  readonly #cache = new TokenCache(CACHE_SIZE_MAX);
+  #expiry: TokenExpiry | undefined;
+
+  constructor(options: TokenStoreOptions) {
+    this.#options = options;
+    this.#records = new TokenRecords(options.view, randomBytes);
+    this.#revocation = new TokenRevocation({ ...options, records: this.#records });
+  }
+
+  /** The token if it is good now. Synchronous and local; a hit costs one look-up in a map. */
+  lookup(id: string): TokenEntry | undefined {
+    const entry = this.#cache.get(id) ?? this.#load(id);
+    if (entry === undefined || entry.numUses < 0 || !this.#isInTime(entry)) return undefined;
+    return entry;
+  }
+
+  /** As `lookup`, but also a token whose last use is the request at hand. */
+  lookupTainted(id: string): TokenEntry | undefined {
+    const entry = this.#cache.get(id) ?? this.#load(id);
+    return entry === undefined || !this.#isInTime(entry) ? undefined : entry;
+  }
+
+  /** The token that an accessor stands for, also one in its last use. */
+  lookupAccessor(accessor: string): TokenEntry | undefined {
+    const id = this.#records.tokenOfAccessor(accessor);
+    return id === undefined ? undefined : this.lookupTainted(id);
+  }
+
+  /** Throws `read-only` on a standby. Whoever judges before writing calls this first. */
+  requireWritable(): void {
+    this.#options.view.requireWritable?.();
+  }
+
+  async listAccessors(): Promise<string[]> {
+    return this.#records.accessors();
+  }
+
+  /** Throws `invalid-request` if the parent is gone, or the chosen id cannot be had. */
+  async create(spec: TokenSpec): Promise<TokenGrant> {
+    this.requireWritable();
+    const nowMs = this.#options.clock();
+    const { ttlSeconds, warnings } = this.#initialTtl(spec, nowMs);
+    const entry = this.#newEntry(spec, ttlSeconds, nowMs);
+    if (spec.type === 'batch') {
+      const id = this.#sealBatch(entry);
+      return { auth: authOf({ ...entry, id }, ttlSeconds), warnings };
+    }
+    await this.#records.ensureSalt();
+    await this.#store(entry, spec.id !== '');
+    return { auth: authOf(entry, ttlSeconds), warnings };
+  }
+
+  async createRootToken(): Promise<Auth> {
+    const { auth } = await this.create({
+      id: '',
+      type: 'service',
+      policies: ['root'],
+      path: 'auth/token/root',
+      meta: null,
+      displayName: 'root',
+      parent: '',
+      role: '',
+      numUses: 0,
+      renewable: false,
+      ttlSeconds: 0,
+      periodSeconds: 0,
+      explicitMaxTtlSeconds: 0,
+      rolePeriodSeconds: 0,
+      roleExplicitMaxTtlSeconds: 0,
+    });
+    return auth;
+  }
+
+  /** Throws `invalid-request` if the token is gone or cannot be renewed. */
+  async renew(id: string, spec: RenewSpec): Promise<TokenGrant> {
+    this.requireWritable();
+    const saltedId = this.#records.requireSaltedId(id);
+    return this.#revocation.locks.run(saltedId, async () => {
+      const entry = this.lookup(id);
+      if (entry === undefined || this.#revocation.isRevoking(saltedId)) {
+        throw invalid('token not found');
+      }
+      if (entry.expireTimeMs === null || !entry.renewable) throw invalid('lease is not renewable');
+      const nowMs = this.#options.clock();
+      const lastMs = entry.lastRenewalMs ?? entry.creationTimeMs;
+      const { ttlSeconds, warnings } = calculateTtl(this.#options.settings, {
+        incrementSeconds: spec.incrementSeconds,
+        fallbackSeconds: Math.round((entry.expireTimeMs - lastMs) / 1000),
+        periodSeconds: spec.periodSeconds,
+        explicitMaxSeconds: spec.explicitMaxTtlSeconds,
+        startMs: entry.creationTimeMs,
+        nowMs,
+      });
+      const expireTimeMs = nowMs + ttlSeconds * 1000;
+      const renewed: TokenEntry = { ...entry, lastRenewalMs: nowMs, expireTimeMs };
+      this.#expiry?.schedule(saltedId, expireTimeMs);
+      await this.#options.view.write([this.#records.putOperation(saltedId, renewed)]);
+      return { auth: authOf(renewed, ttlSeconds), warnings };
+    });
+  }
+
+  /**
+   * Takes one use off a limited token, durably, and returns it as it is then. A `numUses` of
+   * `REVOCATION_PENDING` says that this was the last: the caller revokes the token when the
+   * request is done. Throws `permission-denied` if no use was left.
+   */
+  async useToken(token: TokenEntry): Promise<TokenEntry> {
+    if (token.numUses === 0) return token;
+    this.requireWritable();
+    const saltedId = this.#records.requireSaltedId(token.id);
+    return this.#revocation.locks.run(saltedId, async () => {
+      const entry = this.lookup(token.id);
+      if (entry === undefined || this.#revocation.isRevoking(saltedId)) {
+        throw new ServerError('permission-denied', 'token not found or fully used already');
+      }
+      const numUses = entry.numUses === 1 ? REVOCATION_PENDING : entry.numUses - 1;
+      const used: TokenEntry = { ...entry, numUses };
+      await this.#options.view.write([this.#records.putOperation(saltedId, used)]);
+      return used;
+    });
+  }
+
+  /** Ends the token and all that descend from it; nothing happens if it does not exist. */
+  async revokeTree(id: string): Promise<void> {
+    this.requireWritable();
+    const saltedId = this.#records.saltedId(id);
+    if (saltedId !== undefined) await this.#revocation.revokeTree(saltedId);
+  }
+
+  /** Ends the token; its children live on as orphans. */
+  async revokeOrphan(id: string): Promise<void> {
+    this.requireWritable();
+    const saltedId = this.#records.saltedId(id);
+    if (saltedId !== undefined) await this.#revocation.revokeOrphan(saltedId);
+  }
+
+  /** Begins to revoke expired tokens, on the active node. Resolves when all expirations are read. */
+  async startExpiry(): Promise<void> {
+    this.stopExpiry();
+    const expiry = new TokenExpiry({
+      clock: this.#options.clock,
+      setTimer: this.#options.setTimer,
+      restore: () => this.#expirations(),
+      expire: (saltedId) => this.#expire(saltedId),
+      onFailure: this.#options.onExpiryFailure,
+    });
+    this.#expiry = expiry;
+    await expiry.start();
+  }
+
+  stopExpiry(): void {
+    this.#expiry?.stop();
+    this.#expiry = undefined;
+  }
+
+  /** `key` as the view names it; undefined if everything may have changed. */
+  invalidate(key: string | undefined): void {
+    if (key === undefined || key === SALT_KEY) {
+      this.#records.forgetSalt();
+      this.#cache.clear();
+    } else if (key.startsWith(TOKEN_ID_PREFIX)) {
+      this.#cache.forgetSaltedId(key.slice(TOKEN_ID_PREFIX.length));
+    }
+  }
+
+  #load(id: string): TokenEntry | undefined {
+    if (id.startsWith('b.')) return this.#loadBatch(id);
+    const saltedId = this.#records.saltedId(id);
+    if (saltedId === undefined) return undefined;
+    const entry = this.#records.read(saltedId);
+    if (entry === undefined) return undefined;
+    this.#cache.set(entry, saltedId);
+    return entry;
+  }
+
+  #loadBatch(id: string): TokenEntry | undefined {
+    const plaintext = this.#options.open(Buffer.from(id.slice(2), 'base64url'));
+    if (plaintext === undefined) return undefined;
+    // Sealed by `#sealBatch`: nobody else has the key.
+    const content = JSON.parse(Buffer.from(plaintext).toString()) as TokenEntry;
+    const entry: TokenEntry = { ...content, id };
+    this.#cache.set(entry, undefined);
+    return entry;
+  }
+
+  #isInTime(entry: TokenEntry): boolean {
+    if (entry.expireTimeMs !== null && entry.expireTimeMs < this.#options.clock()) return false;
+    // Nothing in storage ends a batch token with its parent, so the parent is asked each time.
+    if (entry.type === 'service' || entry.parent === '') return true;
+    return this.lookup(entry.parent) !== undefined;
+  }
+
+  #initialTtl(spec: TokenSpec, nowMs: number): { ttlSeconds: number; warnings: string[] } {
+    const periodSeconds = lesserBound(spec.periodSeconds, spec.rolePeriodSeconds);
+    const explicitMaxSeconds = lesserBound(
+      spec.explicitMaxTtlSeconds,
+      spec.roleExplicitMaxTtlSeconds,
+    );
+    const isRoot = spec.policies.includes('root');
+    if (isRoot && spec.ttlSeconds === 0 && periodSeconds === 0) {
+      return { ttlSeconds: explicitMaxSeconds, warnings: [] };
+    }
+    return calculateTtl(this.#options.settings, {
+      incrementSeconds: 0,
+      fallbackSeconds: spec.ttlSeconds,
+      periodSeconds,
+      explicitMaxSeconds,
+      startMs: nowMs,
+      nowMs,
+    });
+  }
+
+  #newEntry(spec: TokenSpec, ttlSeconds: number, nowMs: number): TokenEntry {
+    const { namespaceId } = this.#options;
+    const suffix = namespaceId === 'root' ? '' : `.${namespaceId}`;
+    const isBatch = spec.type === 'batch';
+    return {
+      id: spec.id === '' ? `s.${randomBase62(ID_LENGTH)}${suffix}` : spec.id,
+      accessor: isBatch ? '' : randomBase62(ID_LENGTH) + suffix,
+      namespaceId,
+      type: spec.type,
+      policies: spec.policies,
+      path: spec.path,
+      meta: spec.meta,
+      displayName: spec.displayName,
+      ...(spec.role === '' ? {} : { role: spec.role }),
+      parent: spec.parent,
+      orphan: spec.parent === '',
+      numUses: spec.numUses,
+      creationTimeMs: nowMs,
+      creationTtlSeconds: ttlSeconds,
+      explicitMaxTtlSeconds: spec.explicitMaxTtlSeconds,
+      periodSeconds: spec.periodSeconds,
+      renewable: spec.renewable && !isBatch && ttlSeconds > 0,
+      lastRenewalMs: null,
+      expireTimeMs: ttlSeconds === 0 ? null : nowMs + ttlSeconds * 1000,
+    };
+  }
+
+  #sealBatch(entry: TokenEntry): string {
+    const plaintext = Buffer.from(JSON.stringify({ ...entry, id: '' }));
+    return `b.${Buffer.from(this.#options.seal(plaintext)).toString('base64url')}`;
+  }
+
+  async #store(entry: TokenEntry, isChosenId: boolean): Promise<void> {
+    const saltedId = this.#records.requireSaltedId(entry.id);
+    if (isChosenId) {
+      await this.#revocation.locks.run(saltedId, async () => {
+        checkChosenId(entry.id);
+        if (this.#records.read(saltedId) !== undefined) {
+          throw invalid('cannot create a token with a duplicate ID');
+        }
+        await this.#write(saltedId, entry);
+      });
+    } else {
+      await this.#write(saltedId, entry);
+    }
+  }
+
+  /** From the check of the parent to the write nothing waits, so no revocation slips between. */
+  async #write(saltedId: string, entry: TokenEntry): Promise<void> {
+    const operations = this.#records.createOperations(saltedId, entry);
+    // Before the write: one whose outcome is unknown may still come true.
+    if (entry.expireTimeMs !== null) this.#expiry?.schedule(saltedId, entry.expireTimeMs);
+    if (entry.parent === '') return this.#options.view.write(operations);
+    const parentSaltedId = this.#records.requireSaltedId(entry.parent);
+    if (this.lookup(entry.parent) === undefined || this.#revocation.isRevoking(parentSaltedId)) {
+      throw invalid('parent token lookup failed: no parent found');
+    }
+    return this.#revocation.trackBirth(parentSaltedId, this.#options.view.write(operations));
+  }
+
+  async *#expirations(): AsyncGenerator<readonly Expiration[]> {
+    for await (const page of this.#records.saltedIds()) {
+      yield page.flatMap((saltedId) => {
+        const dueMs = dueOf(this.#records.read(saltedId));
+        return dueMs === null ? [] : { saltedId, dueMs };
+      });
+    }
+  }
+
+  async #expire(saltedId: string): Promise<number | null> {
+    const dueMs = dueOf(this.#records.read(saltedId));
+    if (dueMs === null || this.#options.clock() <= dueMs) return dueMs;
+    await this.#revocation.revokeTree(saltedId);
+    return null;
+  }
+}
+
+/** Null if it never expires or does not exist. One marked as revoked is due at once. */
+function dueOf(entry: TokenEntry | undefined): number | null {
+  if (entry === undefined) return null;
+  return entry.numUses === REVOCATION_PENDING ? 0 : entry.expireTimeMs;
+}
+
+function authOf(entry: TokenEntry, leaseDurationSeconds: number): Auth {
+  return {
+    clientToken: entry.id,
+    accessor: entry.accessor,
+    policies: entry.policies,
+    tokenPolicies: entry.policies,
+    metadata: entry.meta,
+    leaseDurationSeconds,
+    renewable: entry.renewable,
+    entityId: '',
+    tokenType: entry.type,
+    orphan: entry.orphan,
+    numUses: entry.numUses,
+  };
+}
+
+function checkChosenId(id: string): void {
+  if (id.startsWith('hvs.')) throw invalid("custom token ID cannot have the 'hvs.' prefix");
+  if (id.startsWith('s.')) throw invalid("custom token ID cannot have the 's.' prefix");
+  if (id.includes('.')) throw invalid("custom token ID cannot have a '.' in the value");
+}
+
+const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+
+/** Bytes from 248 on are thrown away, so that each character is equally likely. */
+function randomBase62(length: number): string {
+  let text = '';
+  while (text.length < length) {
+    for (const byte of randomBytes(length)) {
+      if (byte < 4 * 62 && text.length < length) text += BASE62.charAt(byte % 62);
+    }
+  }
+  return text;
+}
+
+function invalid(message: string): ServerError {
+  return new ServerError('invalid-request', message);
+}
