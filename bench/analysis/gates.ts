@@ -1,0 +1,220 @@
+/**
+ * The validity gates: which findings about a measurement forbid which numbers of it.
+ *
+ * Each gate is one row of a table: a limit, the side on which it passes, what its failure costs,
+ * and how that reads in a report. The limits are declared here and nowhere else, before any result
+ * is seen.
+ */
+
+import assert from 'node:assert/strict';
+
+/**
+ * A number that knows its unit and its uncertainty, or the reason why there is none: what cannot be
+ * known is never left blank and never guessed.
+ */
+export type Measured<T = number> =
+  | {
+      readonly value: T;
+      readonly unit: string;
+      /** Bounds of the 95 % interval. */
+      readonly low?: T;
+      readonly high?: T;
+      /** Effective sample count. */
+      readonly samples?: number;
+    }
+  | Refused;
+
+export type Refused = { readonly refused: string };
+
+/** What a failed gate takes away. */
+export type GateEffect =
+  /** Throughput is the generator's, not the server's. */
+  | 'refuse-throughput'
+  /** Response times are polluted. */
+  | 'refuse-latency'
+  /** Only this quantile and those above it. */
+  | 'refuse-quantile'
+  /** The point is drawn hollow and stays out of every fit. */
+  | 'hollow-point'
+  /** No steady state: the figure of this phase is not a figure of the system. */
+  | 'refuse-phase'
+  /** The offered rate was not carried. */
+  | 'rate-not-sustained'
+  /** Something is counted wrongly: nothing of the run holds. */
+  | 'invalidate-run';
+
+export type GateId = keyof typeof GATES;
+
+export type Gate = {
+  readonly id: GateId;
+  readonly value: number;
+  readonly limit: number;
+  readonly pass: boolean;
+  readonly effect: GateEffect;
+  /** One clause for a refused cell; says value and limit, whether passed or not. */
+  readonly reason: string;
+};
+
+type GateRow = {
+  readonly limit: number;
+  readonly passes: 'at-most' | 'at-least';
+  readonly effect: GateEffect;
+  readonly says: (value: string, limit: string) => string;
+  readonly format: (value: number) => string;
+};
+
+const percent = (value: number): string => `${Number((value * 100).toFixed(2))} %`;
+const share = (value: number): string => value.toFixed(2);
+
+const GATES = {
+  'generator-cpu': {
+    limit: 0.8,
+    passes: 'at-most',
+    effect: 'refuse-throughput',
+    says: (value, limit) => `generator used ${value} of its core, limit ${limit}`,
+    format: percent,
+  },
+  'generator-event-loop': {
+    limit: 0.8,
+    passes: 'at-most',
+    effect: 'refuse-throughput',
+    says: (value, limit) => `generator's event loop was ${value} busy, limit ${limit}`,
+    format: percent,
+  },
+  'generator-lateness': {
+    limit: 0.1,
+    passes: 'at-most',
+    effect: 'refuse-quantile',
+    says: (value, limit) => `${value} of the tail is generator lag, limit ${limit}`,
+    format: percent,
+  },
+  'hollow-point': {
+    limit: 0.95,
+    passes: 'at-least',
+    effect: 'hollow-point',
+    says: (value, limit) =>
+      `busiest node used ${value} of its quota, saturation begins at ${limit}`,
+    format: percent,
+  },
+  'utilization-law': {
+    limit: 0.1,
+    passes: 'at-most',
+    effect: 'refuse-phase',
+    says: (value, limit) =>
+      `utilization differs from throughput x demand by ${value}, limit ${limit}`,
+    format: percent,
+  },
+  'littles-law': {
+    limit: 0.05,
+    passes: 'at-most',
+    effect: 'invalidate-run',
+    says: (value, limit) =>
+      `requests in flight differ from throughput x response time by ${value}, limit ${limit}`,
+    format: percent,
+  },
+  'not-steady': {
+    limit: 0.05,
+    passes: 'at-most',
+    effect: 'refuse-phase',
+    says: (value, limit) => `demand still moves by ${value}, steady means ${limit}`,
+    format: percent,
+  },
+  'too-few-samples': {
+    limit: 100,
+    passes: 'at-least',
+    effect: 'refuse-quantile',
+    says: (value, limit) => `${value} effective samples beyond the quantile, needs ${limit}`,
+    format: formatCount,
+  },
+  'rate-sustained': {
+    limit: 0.99,
+    passes: 'at-least',
+    effect: 'rate-not-sustained',
+    says: (value, limit) => `achieved ${value} of the offered rate, needs ${limit}`,
+    format: percent,
+  },
+  dropped: {
+    limit: 0,
+    passes: 'at-most',
+    effect: 'refuse-quantile',
+    says: (value) => `${value} requests were dropped`,
+    format: formatCount,
+  },
+  errors: {
+    limit: 0.001,
+    passes: 'at-most',
+    effect: 'refuse-latency',
+    says: (value, limit) => `${value} of the requests failed, limit ${limit}`,
+    format: percent,
+  },
+  'invalid-answers': {
+    limit: 0,
+    passes: 'at-most',
+    effect: 'invalidate-run',
+    says: (value) => `${value} answers were wrong`,
+    format: formatCount,
+  },
+  accounting: {
+    limit: 0,
+    passes: 'at-most',
+    effect: 'invalidate-run',
+    says: (value) => `${value} planned requests have no outcome`,
+    format: formatCount,
+  },
+  'uneven-shares': {
+    limit: 0.001,
+    passes: 'at-least',
+    effect: 'hollow-point',
+    says: (value, limit) => `node shares fit the routing with p = ${value}, needs ${limit}`,
+    format: (value) => value.toPrecision(2),
+  },
+  'run-delay': {
+    limit: 0.2,
+    passes: 'at-most',
+    effect: 'refuse-latency',
+    says: (value, limit) => `nodes waited for a processor ${value} of their time, limit ${limit}`,
+    format: percent,
+  },
+  'leader-changed': {
+    limit: 0,
+    passes: 'at-most',
+    effect: 'refuse-phase',
+    says: (value) => `the active node changed ${value} times`,
+    format: formatCount,
+  },
+  'demand-fit': {
+    limit: 30,
+    passes: 'at-most',
+    effect: 'refuse-phase',
+    says: (value, limit) => `condition number of the demand regression is ${value}, limit ${limit}`,
+    format: share,
+  },
+} as const satisfies Record<string, GateRow>;
+
+/** Judges `value`, which must be a number: what was not measured cannot pass a gate. */
+export function judgeGate(id: GateId, value: number): Gate {
+  assert(!Number.isNaN(value), `gate ${id} judges a value that was not measured`);
+  const row: GateRow = GATES[id];
+  return {
+    id,
+    value,
+    limit: row.limit,
+    pass: row.passes === 'at-most' ? value <= row.limit : row.limit <= value,
+    effect: row.effect,
+    reason: row.says(row.format(value), row.format(row.limit)),
+  };
+}
+
+/** Returns the reasons of the failed gates among `gates` that have one of the `effects`. */
+export function refusals(gates: readonly Gate[], effects: readonly GateEffect[]): string[] {
+  return gates
+    .filter((gate) => !gate.pass && effects.includes(gate.effect))
+    .map((gate) => gate.reason);
+}
+
+/** Writes a count in groups of three digits: `10 000`. */
+export function formatCount(count: number): string {
+  return Math.floor(count)
+    .toString()
+    .replace(/\B(?=(\d{3})+$)/g, ' ');
+}
