@@ -66,7 +66,7 @@ export async function writeData(versioned: VersionedRequest): Promise<LogicalRes
   view.requireWritable?.();
   const json = encodeJson(secret);
   return locks.run(lockKey(request, path), async () => {
-    const nowMs = versioned.clock.nowMs();
+    const nowMs = versioned.clock();
     const metadata = readKeyMetadata(view, path) ?? newKeyMetadata(nowMs);
     const configuration = readConfiguration(view);
     checkCas(options, configuration, metadata);
@@ -82,7 +82,7 @@ export async function patchData(versioned: VersionedRequest): Promise<LogicalRes
   const options = mapField(data, 'options');
   view.requireWritable?.();
   return locks.run(lockKey(request, path), async () => {
-    const nowMs = versioned.clock.nowMs();
+    const nowMs = versioned.clock();
     const metadata = readKeyMetadata(view, path);
     if (metadata === undefined) return NOTHING_TO_PATCH;
     const configuration = readConfiguration(view);
@@ -105,7 +105,7 @@ export async function deleteData(versioned: VersionedRequest): Promise<undefined
   const { view } = request;
   view.requireWritable?.();
   await locks.run(lockKey(request, path), async () => {
-    const nowMs = clock.nowMs();
+    const nowMs = clock();
     const metadata = readKeyMetadata(view, path);
     const current = metadata?.versions[metadata.currentVersion];
     if (metadata === undefined || current === undefined) return;
@@ -130,7 +130,7 @@ function findVersion({
   const version = wanted === 0 ? metadata.currentVersion : wanted;
   const entry = metadata.versions[version];
   if (entry === undefined) return undefined;
-  return { metadata, version, isGone: entry.destroyed || isDeleted(entry, clock.nowMs()) };
+  return { metadata, version, isGone: entry.destroyed || isDeleted(entry, clock()) };
 }
 
 function checkCas(

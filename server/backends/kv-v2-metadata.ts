@@ -166,7 +166,7 @@ async function changeMetadata(
     const custom = customOf(current);
     if (custom === undefined) return NOTHING_TO_PATCH;
     checkMetadataCas(cas, current, configuration);
-    const nowMs = clock.nowMs();
+    const nowMs = clock();
     const before = current ?? newKeyMetadata(nowMs);
     const after: KeyMetadata = {
       ...before,

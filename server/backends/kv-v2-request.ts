@@ -1,7 +1,8 @@
 import type { LogicalRequest, LogicalResponse } from '../core/backend.ts';
 import type { KeyLock } from './key-lock.ts';
 
-export type Clock = { nowMs(): number };
+/** Milliseconds since the epoch. */
+export type Clock = () => number;
 
 /** A request to a mount of kv version 2 that names a secret. */
 export type VersionedRequest = {

@@ -57,7 +57,7 @@ function changeVersions(messageIfNone: string, change: Change): VersionedHandler
       const key = {
         metadata,
         configuration: readConfiguration(view),
-        nowMs: clock.nowMs(),
+        nowMs: clock(),
       };
       const versions: Record<string, VersionMetadata> = { ...metadata.versions };
       const destroyed: ViewOperation[] = [];

@@ -10,6 +10,9 @@ import { invalidRequest, stringField, stringListField } from './fields.ts';
 import type { MountDescription, SystemRequest } from './system-ports.ts';
 import { mountInfo, sanitizePath } from './system-mounts.ts';
 
+/** In which `internal/ui/resultant-acl` prints them. */
+const CAPABILITY_ORDER = ['create', 'delete', 'list', 'read', 'sudo', 'update', 'patch', 'scan'];
+
 export function capabilities(system: SystemRequest): LogicalResponse {
   const id = stringField(system.request.data, 'token') ?? '';
   if (id === '') throw invalidRequest('no token found');
@@ -36,7 +39,7 @@ export function readMountsForUi({ request, ports }: SystemRequest): LogicalRespo
   const token = clientToken === '' ? undefined : requireToken({ request, ports, captures: [] });
   const visible = (mount: MountDescription): boolean =>
     mount.listingVisibility === 'unauth' ||
-    (token !== undefined && ports.access.mountIsVisible(token, namespace, routePathOf(mount)));
+    (token !== undefined && ports.access.acl(token, namespace).hasMountAccess(routePathOf(mount)));
   const describe = (mount: MountDescription): JsonObject => {
     const info = mountInfo(mount);
     if (token !== undefined) return info;
@@ -60,7 +63,7 @@ export function readMountForUi(system: SystemRequest): LogicalResponse {
   const mount = ports.mounts.match(request.namespace, path);
   const isVisible =
     mount !== undefined &&
-    ports.access.mountIsVisible(token, request.namespace, routePathOf(mount));
+    ports.access.acl(token, request.namespace).hasMountAccess(routePathOf(mount));
   if (!isVisible) {
     // A mount or a policy that was just written may not have arrived here yet.
     if (ports.isStandby()) throw standbyPleaseForwardError();
@@ -72,10 +75,23 @@ export function readMountForUi(system: SystemRequest): LogicalResponse {
   return { data: { ...mountInfo(mount), path: mount.path } };
 }
 
-export function resultantAcl(system: SystemRequest): LogicalResponse | undefined {
+/** All rules of the token's policies, merged path by path (pathInternalUIResultantACL). */
+export function resultantAcl(system: SystemRequest): LogicalResponse {
   const { request, ports } = system;
   if (request.clientToken === '') return { status: 204 };
-  return { data: ports.access.resultantAcl(requireToken(system), request.namespace) };
+  const token = requireToken(system);
+  if (ports.access.acl(token, request.namespace).isRoot) return { data: { root: true } };
+  const exact = new Map<string, Set<string>>();
+  const glob = new Map<string, Set<string>>();
+  for (const rule of ports.access.rules(token, request.namespace)) {
+    const table = rule.isPrefix ? glob : exact;
+    const merged = table.get(rule.path) ?? new Set();
+    for (const capability of rule.capabilities) merged.add(capability);
+    table.set(rule.path, merged);
+  }
+  return {
+    data: { root: false, exact_paths: resultantPaths(exact), glob_paths: resultantPaths(glob) },
+  };
 }
 
 export function requireToken({ request, ports }: SystemRequest): TokenEntry {
@@ -90,9 +106,8 @@ function capabilitiesOf(token: TokenEntry, { request, ports }: SystemRequest): L
   // `path` is the older name of the field.
   if (paths.length === 0) paths = stringListField(data, 'path') ?? [];
   if (paths.length === 0) throw invalidRequest('paths must be supplied');
-  const answers = paths.map(
-    (path) => [path, ports.access.capabilities(token, namespace, path)] as const,
-  );
+  const acl = ports.access.acl(token, namespace);
+  const answers = paths.map((path) => [path, acl.capabilities(path)] as const);
   const [first] = answers;
   const only = answers.length === 1 && first !== undefined ? { capabilities: first[1] } : {};
   return { data: { ...Object.fromEntries(answers), ...only } };
@@ -101,4 +116,13 @@ function capabilitiesOf(token: TokenEntry, { request, ports }: SystemRequest): L
 /** Where requests reach the mount. */
 function routePathOf(mount: MountDescription): string {
   return mount.kind === 'auth' ? `auth/${mount.path}` : mount.path;
+}
+
+function resultantPaths(table: ReadonlyMap<string, ReadonlySet<string>>): JsonObject {
+  const entries = [...table].map(([path, granted]) => {
+    const names = CAPABILITY_ORDER.filter((name) => granted.has(name));
+    const isDenied = granted.has('deny') || names.length === 0;
+    return [path, { capabilities: isDenied ? ['deny'] : names }] as const;
+  });
+  return Object.fromEntries(entries);
 }

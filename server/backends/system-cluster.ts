@@ -52,7 +52,7 @@ export function raftConfiguration({ ports }: SystemRequest): LogicalResponse {
           address: server.address,
           leader: server.isLeader,
           protocol_version: '3',
-          voter: server.isVoter,
+          voter: server.suffrage === 'voter',
         })),
         index,
       },
@@ -62,7 +62,7 @@ export function raftConfiguration({ ports }: SystemRequest): LogicalResponse {
 
 export async function removePeer(system: SystemRequest): Promise<undefined> {
   const nodeId = nodeIdOf(system);
-  await system.ports.raft.removePeer(nodeId);
+  await system.ports.raft.removeServer(nodeId);
 }
 
 export async function createChallenge(system: SystemRequest): Promise<LogicalResponse> {

@@ -1,11 +1,10 @@
 /**
  * The tables of secrets engines (`sys/mounts`) and auth methods (`sys/auth`): list, read, enable,
  * disable, tune (OpenBao internal/vault/logical_system.go, handleMount*, handleEnableAuth,
- * handleTune*; refusals of mount.go and auth.go).
+ * handleTune*). Which paths and types can be mounted at all is the mount table's to say.
  */
 
 import type { JsonObject } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
 import { parseDurationSeconds } from './duration.ts';
 import {
   booleanField,
@@ -27,13 +26,9 @@ import type {
   SystemRequest,
 } from './system-ports.ts';
 
-/** mount.go protectedMounts. */
-const PROTECTED_PREFIXES = ['audit/', 'auth/', 'sys/', 'cubbyhole/', 'identity/'];
 /** mount.go untunableMounts, and the fields which may be tuned all the same. */
 const UNTUNABLE_PREFIXES = ['cubbyhole/', 'sys/', 'audit/', 'identity/'];
 const TUNABLE_ANYWHERE = new Set(['audit_non_hmac_request_keys', 'audit_non_hmac_response_keys']);
-/** mount.go singletonMounts: types of which there is one, from the start. */
-const SINGLETON_TYPES = new Set(['cubbyhole', 'system', 'token', 'identity']);
 const TUNE_FIELDS = [
   'default_lease_ttl',
   'max_lease_ttl',
@@ -80,7 +75,7 @@ export function enableMount(kind: MountTableKind): SystemHandler {
     if (maxLeaseTtlSeconds !== 0 && defaultLeaseTtlSeconds > maxLeaseTtlSeconds) {
       throw invalidRequest('given default lease TTL greater than given max lease TTL');
     }
-    const systemMax = ports.mounts.maxLeaseTtlSeconds;
+    const systemMax = ports.leaseTtl.maxSeconds;
     if (maxLeaseTtlSeconds === 0 && defaultLeaseTtlSeconds > systemMax) {
       throw invalidRequest(
         `given default lease TTL greater than system max lease TTL of ${systemMax}`,
@@ -96,12 +91,6 @@ export function enableMount(kind: MountTableKind): SystemHandler {
 export function disableMount(kind: MountTableKind): SystemHandler {
   return async ({ request, ports, captures }) => {
     const path = sanitizePath(captures[0] ?? '');
-    if (kind === 'secret' && PROTECTED_PREFIXES.some((prefix) => path.startsWith(prefix))) {
-      throw invalidRequest(`cannot unmount ${JSON.stringify(path)}`);
-    }
-    if (kind === 'auth' && path === 'token/') {
-      throw invalidRequest('token credential backend cannot be disabled');
-    }
     request.view.requireWritable?.();
     await ports.mounts.disable(request.namespace, kind, path);
     return undefined;
@@ -113,8 +102,8 @@ export function readTune(kind: MountTableKind): SystemHandler {
     const { path, mount } = tunedMount(kind, system);
     if (mount === undefined) throw invalidRequest(`cannot fetch sysview for path "${path}"`);
     const { ports } = system;
-    const systemDefault = ports.mounts.defaultLeaseTtlSeconds;
-    const systemMax = ports.mounts.maxLeaseTtlSeconds;
+    const systemDefault = ports.leaseTtl.defaultSeconds;
+    const systemMax = ports.leaseTtl.maxSeconds;
     const info: JsonObject = {
       description: mount.description,
       default_lease_ttl: mount.defaultLeaseTtlSeconds || systemDefault,
@@ -188,7 +177,6 @@ function mountSpecOf(kind: MountTableKind, path: string, data: JsonObject): Moun
   checkMountPath(path);
   const config = mapField(data, 'config') ?? {};
   const { type, options } = mountTypeOf(kind, data, config);
-  refuseMount(kind, path, type);
   return {
     kind,
     path,
@@ -235,22 +223,6 @@ function mountTypeOf(
     throw invalidRequest(`${noun} ${JSON.stringify(type)} does not allow setting a version`);
   }
   return { type, options };
-}
-
-function refuseMount(kind: MountTableKind, path: string, type: string): void {
-  if (kind === 'auth') {
-    if (type !== 'token') return;
-    throw invalidRequest('token credential backend cannot be instantiated');
-  }
-  if (PROTECTED_PREFIXES.some((prefix) => path.startsWith(prefix))) {
-    throw new ServerError('permission-denied', `cannot mount ${JSON.stringify(path)}`);
-  }
-  if (SINGLETON_TYPES.has(type.replace(/^ns_/, ''))) {
-    throw new ServerError(
-      'permission-denied',
-      `mount type of ${JSON.stringify(type)} is not mountable`,
-    );
-  }
 }
 
 /** logical_system.go validateMountPath. */
@@ -304,7 +276,7 @@ function tuningOf(data: JsonObject, mount: MountDescription): Partial<MountTunin
   });
 }
 
-/** Options are merged into those there are; an empty value removes one. */
+/** What is not asked for stays; an empty value leaves an option out. */
 function tunedOptions(
   data: JsonObject,
   mount: MountDescription,

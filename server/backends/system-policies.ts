@@ -6,6 +6,7 @@
 import type { JsonObject, LogicalResponse } from '../core/backend.ts';
 import { ROOT_NAMESPACE } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
+import { formatTime } from './duration.ts';
 import {
   booleanField,
   durationField,
@@ -15,16 +16,7 @@ import {
   stringField,
 } from './fields.ts';
 import { listResponse, withKeyInfo } from './listing.ts';
-import type { PolicyRecord, SystemRequest } from './system-ports.ts';
-
-const ROOT_POLICY: PolicyRecord = {
-  name: 'root',
-  text: '',
-  version: 0,
-  casRequired: false,
-  modified: null,
-  expiration: null,
-};
+import type { PolicyChange, PolicyPort, PolicyRecord, SystemRequest } from './system-ports.ts';
 
 export async function listPolicies(system: SystemRequest): Promise<LogicalResponse | undefined> {
   const keys = await policyNames(system);
@@ -37,7 +29,7 @@ export async function listPoliciesDetailed(
   system: SystemRequest,
 ): Promise<LogicalResponse | undefined> {
   const keys = await policyNames(system);
-  const records = keys.flatMap((name) => findPolicy(system, name) ?? []);
+  const records = keys.flatMap((name) => policiesOf(system).get(name) ?? []);
   return withKeyInfo(
     listResponse(keys),
     records.map((record) => [record.name, policyInfo(record)] as const),
@@ -45,7 +37,7 @@ export async function listPoliciesDetailed(
 }
 
 export function readPolicy(system: SystemRequest): LogicalResponse | undefined {
-  const record = findPolicy(system, nameOf(system).name);
+  const record = policiesOf(system).get(nameOf(system).name);
   if (record === undefined) return undefined;
   const info = policyInfo(record);
   if (!isLegacy(system)) return { data: info };
@@ -54,7 +46,7 @@ export function readPolicy(system: SystemRequest): LogicalResponse | undefined {
 }
 
 export async function writePolicy(system: SystemRequest): Promise<LogicalResponse | undefined> {
-  const { request, ports } = system;
+  const { request } = system;
   const { data } = request;
   const { name, warnings } = nameOf(system);
   let text = stringField(data, 'policy') ?? '';
@@ -62,63 +54,51 @@ export async function writePolicy(system: SystemRequest): Promise<LogicalRespons
     text = stringField(data, 'rules') ?? '';
     warnings.push("'rules' is deprecated, please use 'policy' instead");
   }
-  const policy = {
-    name,
+  const change = changeOf({
     text: policyText(text),
     casRequired: booleanField(data, 'cas_required') ?? false,
     cas: integerField(data, 'cas'),
-    expirationMs: expirationOf(system),
-  };
-  refuseRoot(name, 'update');
+    expireTimeMs: expireTimeOf(system),
+  });
   request.view.requireWritable?.();
-  await ports.policies.set(request.namespace, policy);
+  await policiesOf(system).set(name, change);
   return warnings.length === 0 ? undefined : { warnings };
 }
 
 export async function patchPolicy(system: SystemRequest): Promise<LogicalResponse | undefined> {
-  const { request, ports } = system;
-  const { data, namespace } = request;
+  const { request } = system;
+  const { data } = request;
   const { name, warnings } = nameOf(system);
   request.view.requireWritable?.();
-  const current = findPolicy(system, name);
+  const current = policiesOf(system).get(name);
   if (current === undefined) throw new ServerError('unsupported-path', 'policy not found');
-  const expirationMs =
-    expirationOf(system) ?? (current.expiration === null ? null : Date.parse(current.expiration));
-  refuseRoot(name, 'update');
-  await ports.policies.set(namespace, {
-    name,
+  const change = changeOf({
     text: policyText(stringField(data, 'policy') ?? current.text),
     casRequired: booleanField(data, 'cas_required') ?? current.casRequired,
     // Nobody may have written between the read above and this write.
     cas: integerField(data, 'cas') ?? current.version,
-    expirationMs,
+    expireTimeMs: expireTimeOf(system) ?? current.expireTimeMs,
   });
+  await policiesOf(system).set(name, change);
   return warnings.length === 0 ? undefined : { warnings };
 }
 
 export async function deletePolicy(system: SystemRequest): Promise<undefined> {
-  const { request, ports } = system;
-  const { name } = nameOf(system);
-  refuseRoot(name, 'delete');
-  if (name === 'default') throw invalidRequest('cannot delete default policy');
-  request.view.requireWritable?.();
-  await ports.policies.delete(request.namespace, name);
+  system.request.view.requireWritable?.();
+  await policiesOf(system).delete(nameOf(system).name);
 }
 
-function refuseRoot(name: string, verb: 'update' | 'delete'): void {
-  if (name === 'root') throw invalidRequest(`cannot ${verb} "root" policy`);
-}
-
-async function policyNames({ request, ports, captures }: SystemRequest): Promise<string[]> {
+async function policyNames(system: SystemRequest): Promise<string[]> {
+  const { request, captures } = system;
   const prefix = captures[0] ?? '';
-  const names = await ports.policies.list(request.namespace);
+  const names = await policiesOf(system).list();
   const matching = names.filter((name) => name !== 'root' && name.startsWith(prefix));
   const hasRoot = request.namespace.id === ROOT_NAMESPACE.id && prefix === '';
   return hasRoot ? [...matching, 'root'] : matching;
 }
 
-function findPolicy({ request, ports }: SystemRequest, name: string): PolicyRecord | undefined {
-  return name === 'root' ? ROOT_POLICY : ports.policies.get(request.namespace, name);
+function policiesOf({ request, ports }: SystemRequest): PolicyPort {
+  return ports.policies(request.namespace);
 }
 
 function policyInfo(record: PolicyRecord): JsonObject {
@@ -130,8 +110,8 @@ function policyInfo(record: PolicyRecord): JsonObject {
     // Identity templates do not exist here; both are what OpenBao says of a policy without them.
     allow_wildcards_in_identity_templates: false,
     allow_slashes_in_identity_templates: false,
-    ...(record.expiration === null ? {} : { expiration: record.expiration }),
-    ...(record.modified === null ? {} : { modified: record.modified }),
+    ...(record.expireTimeMs === null ? {} : { expiration: formatTime(record.expireTimeMs) }),
+    ...(record.modifiedMs === null ? {} : { modified: formatTime(record.modifiedMs) }),
   };
 }
 
@@ -150,14 +130,14 @@ function policyText(given: string): string {
   return isBase64 ? Buffer.from(compact, 'base64').toString('utf8') : text;
 }
 
-function expirationOf({ request, ports }: SystemRequest): number | null {
+function expireTimeOf({ request, ports }: SystemRequest): number | null {
   const { data } = request;
   const expiration = ownField(data, 'expiration');
   const ttlSeconds = durationField(data, 'ttl');
   if (expiration !== undefined && ttlSeconds !== undefined) {
     throw invalidRequest("cannot supply both 'expiration' and 'ttl' for policies");
   }
-  const nowMs = ports.clock.nowMs();
+  const nowMs = ports.clock();
   let expirationMs: number | null = null;
   if (ttlSeconds !== undefined) expirationMs = nowMs + ttlSeconds * 1000;
   if (expiration !== undefined) {
@@ -173,6 +153,21 @@ function expirationOf({ request, ports }: SystemRequest): number | null {
     throw invalidRequest('refusing to update policy as expiration time has already elapsed');
   }
   return expirationMs;
+}
+
+function changeOf(change: {
+  text: string;
+  casRequired: boolean;
+  cas: number | undefined;
+  expireTimeMs: number | null;
+}): PolicyChange {
+  const { text, casRequired, cas, expireTimeMs } = change;
+  return {
+    text,
+    casRequired,
+    ...(cas === undefined ? {} : { cas }),
+    ...(expireTimeMs === null ? {} : { expireTimeMs }),
+  };
 }
 
 function isLegacy({ request }: SystemRequest): boolean {

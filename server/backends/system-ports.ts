@@ -11,6 +11,7 @@ import type {
   Namespace,
   TokenEntry,
 } from '../core/backend.ts';
+import type { ClusterServer } from '../core/ports.ts';
 
 /** Which table a mount belongs to: `secret` is reached at its path, `auth` below `auth/`. */
 export type MountTableKind = 'secret' | 'auth';
@@ -54,22 +55,46 @@ export type PolicyRecord = {
   readonly name: string;
   /** HCL or JSON, as it was written. */
   readonly text: string;
-  /** Counts the writes of this name; 0 for the built-in `root`. */
+  /** Counts the writes of this name; 0 for a built-in that was never written. */
   readonly version: number;
   readonly casRequired: boolean;
-  /** RFC 3339; null for built-in policies that were never written. */
-  readonly modified: string | null;
-  readonly expiration: string | null;
+  /** null for a built-in. */
+  readonly modifiedMs: number | null;
+  /** null means never. */
+  readonly expireTimeMs: number | null;
 };
 
-export type PolicyWrite = {
-  /** Lower case. */
-  readonly name: string;
+export type PolicyChange = {
   readonly text: string;
   readonly casRequired: boolean;
-  /** Version that must be current; -1 means that the policy must not exist. */
-  readonly cas: number | undefined;
-  readonly expirationMs: number | null;
+  /** Version that must be current; -1 means that there must be no such policy. */
+  readonly cas?: number;
+  readonly expireTimeMs?: number;
+};
+
+export type PolicyPort = {
+  list(): Promise<readonly string[]>;
+  /** Undefined as well for one that has expired. */
+  get(name: string): PolicyRecord | undefined;
+  /** Parses, then compares `cas` and writes as one step. */
+  set(name: string, change: PolicyChange): Promise<void>;
+  delete(name: string): Promise<void>;
+};
+
+export type AclPort = {
+  readonly isRoot: boolean;
+  /** `['deny']` for none, `['root']` for root. */
+  capabilities(path: string): readonly string[];
+  /** Whether anything at or below this mount (a path ending in `/`) is granted. */
+  hasMountAccess(mountPath: string): boolean;
+};
+
+/** One rule of one policy. */
+export type AclRule = {
+  /** Without the `*` of a prefix. */
+  readonly path: string;
+  readonly isPrefix: boolean;
+  readonly capabilities: readonly string[];
 };
 
 export type HaNode = {
@@ -82,48 +107,32 @@ export type HaNode = {
   readonly version: string;
 };
 
-export type RaftServer = {
-  readonly id: string;
-  readonly address: string;
-  readonly isLeader: boolean;
-  readonly isVoter: boolean;
-};
-
 export type SystemPorts = {
   readonly mounts: {
     list(namespace: Namespace, kind: MountTableKind): readonly MountDescription[];
     /** The mount that serves `path`, by longest prefix; paths of auth mounts start with `auth/`. */
     match(namespace: Namespace, path: string): MountDescription | undefined;
-    /** Throws `conflict` (`path is already in use at x/`), or says why the type cannot be mounted. */
+    /** Throws `conflict`, or says why the type cannot be mounted, or nothing there. */
     enable(namespace: Namespace, spec: MountSpec): Promise<void>;
     /** Removes the mount and all it stores; nothing happens if there is none. */
     disable(namespace: Namespace, kind: MountTableKind, path: string): Promise<void>;
+    /** Options that are given replace those of the same name. */
     tune(
       namespace: Namespace,
       mount: { readonly kind: MountTableKind; readonly path: string },
       change: Partial<MountTuning>,
     ): Promise<void>;
-    /** What a TTL of 0 stands for. */
-    readonly defaultLeaseTtlSeconds: number;
-    readonly maxLeaseTtlSeconds: number;
   };
-  readonly policies: {
-    /** Without `root` (which is no record). */
-    list(namespace: Namespace): Promise<readonly string[]>;
-    get(namespace: Namespace, name: string): PolicyRecord | undefined;
-    /** Parses, then compares `cas` and writes as one step. */
-    set(namespace: Namespace, policy: PolicyWrite): Promise<void>;
-    delete(namespace: Namespace, name: string): Promise<void>;
-  };
+  /** What a TTL of 0 on a mount stands for. */
+  readonly leaseTtl: { readonly defaultSeconds: number; readonly maxSeconds: number };
+  policies(namespace: Namespace): PolicyPort;
   readonly access: {
     /** Undefined: no such token here (a standby that lags throws `standby-please-forward`). */
     token(id: string): TokenEntry | undefined;
     tokenByAccessor(accessor: string): TokenEntry | undefined;
-    capabilities(token: TokenEntry, namespace: Namespace, path: string): readonly string[];
-    /** Whether any rule of the token's policies allows anything at or below the mount. */
-    mountIsVisible(token: TokenEntry, namespace: Namespace, mountPath: string): boolean;
-    /** `root`, `exact_paths` and `glob_paths` as OpenBao prints them. */
-    resultantAcl(token: TokenEntry, namespace: Namespace): JsonObject;
+    acl(token: TokenEntry, namespace: Namespace): AclPort;
+    /** What the policies of a token that is not root say, without rules that hold a `+`. */
+    rules(token: TokenEntry, namespace: Namespace): readonly AclRule[];
   };
   readonly ha: {
     nodes(): Promise<readonly HaNode[]>;
@@ -133,7 +142,7 @@ export type SystemPorts = {
     stepDown(): Promise<void>;
   };
   readonly raft: {
-    configuration(): { readonly servers: readonly RaftServer[]; readonly index: number };
+    configuration(): { readonly servers: readonly ClusterServer[]; readonly index: number };
     challenge(nodeId: string): Promise<JsonObject>;
     answer(answer: {
       readonly nodeId: string;
@@ -141,7 +150,8 @@ export type SystemPorts = {
       readonly answer: string;
       readonly nonVoter: boolean;
     }): Promise<JsonObject>;
-    removePeer(nodeId: string): Promise<void>;
+    /** Throws `no-leader` where this node does not lead. */
+    removeServer(id: string): Promise<void>;
   };
   readonly keyStatus: () => {
     readonly term: number;
@@ -155,7 +165,8 @@ export type SystemPorts = {
   readonly stateHash?: () => Promise<{ readonly index: number; readonly hash: string }>;
   /** A refusal that rests on local data alone may be lag: a standby forwards instead. */
   readonly isStandby: () => boolean;
-  readonly clock: { nowMs(): number };
+  /** Milliseconds since the epoch. */
+  readonly clock: () => number;
 };
 
 export type SystemRequest = {

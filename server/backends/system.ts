@@ -126,45 +126,6 @@ const ROUTES: readonly Route[] = [
   { pattern: /^storage\/raft\/bootstrap\/answer$/, operations: writes(answerChallenge) },
 ];
 
-/**
- * Paths whose `data` OpenBao repeats at the top level of the envelope (internal/http/handler.go,
- * `injectDataIntoTopRoutes`). Those that end in a slash stand for everything below.
- */
-export const INJECTED_PATHS: readonly string[] = [
-  'sys/audit',
-  'sys/audit/',
-  'sys/audit-hash/',
-  'sys/auth',
-  'sys/auth/',
-  'sys/config/cors',
-  'sys/config/auditing/request-headers',
-  'sys/config/auditing/request-headers/',
-  'sys/capabilities',
-  'sys/capabilities-accessor',
-  'sys/capabilities-self',
-  'sys/ha-status',
-  'sys/key-status',
-  'sys/mounts',
-  'sys/mounts/',
-  'sys/policy',
-  'sys/policy/',
-  'sys/rekey/backup',
-  'sys/rekey/recovery-key-backup',
-  'sys/rotate/root/backup',
-  'sys/rotate/recovery/backup',
-  'sys/remount',
-  'sys/rotate',
-  'sys/rotate/keyring',
-  'sys/wrapping/wrap',
-];
-
-/** Whether `data` is repeated at the top level of the answer; `path` has no `v1/`. */
-export function isInjectedPath(path: string): boolean {
-  return INJECTED_PATHS.some((each) =>
-    each.endsWith('/') ? path.startsWith(each) : path === each,
-  );
-}
-
 export function createSystem(ports: SystemPorts): Backend {
   return {
     type: 'system',
