@@ -1,0 +1,398 @@
+/**
+ * Terms, roles and votes: when to stand, whom to vote for, whom to follow (Raft §5.1, §5.2,
+ * §5.4.1), with pre-vote (thesis §9.6), check-quorum and the vote refusal within the lease (thesis
+ * §6.2, §4.2.3), and the election that a leadership transfer calls for (thesis §3.10).
+ *
+ * ```
+ *                 timeout               pre-vote won            vote won
+ *   follower ───────────▶ preCandidate ────────────▶ candidate ─────────▶ leader
+ *      ▲  │                │  ▲                       │  │                  │
+ *      │  └─ timeoutNow ───┼──┼──────────────────────▶│  │                  │
+ *      │                   │  └─────── timeout ───────┘  │                  │
+ *      └───────────────────┴──── higher term, lost, leader of the term, ────┘
+ *                                quorum lost, removed
+ * ```
+ */
+
+import assert from 'node:assert/strict';
+
+import { voterIds } from './configuration.ts';
+import type { Log } from './log.ts';
+import type {
+  Configuration,
+  HardState,
+  Message,
+  NodeId,
+  RequestVote,
+  RequestVoteResponse,
+  Role,
+} from './message.ts';
+import type { Outbox } from './outbox.ts';
+import { tallyVotes } from './quorum.ts';
+
+/**
+ * Invariants:
+ * - `currentTerm` never decreases, and `votedFor` is set at most once in a term.
+ * - Within a term `leaderId` is set at most to one server.
+ * - `campaign` is present exactly in the roles `preCandidate` and `candidate`.
+ * - A candidate's own vote counts only when it is durable, as every other vote does.
+ */
+export class Election {
+  readonly #id: NodeId;
+  readonly #log: Log;
+  readonly #outbox: Outbox;
+  readonly #timer: ElectionTimer;
+  #currentTerm: number;
+  #votedFor: NodeId | null;
+  #role: Role = 'follower';
+  #leaderId: NodeId | null = null;
+  #voters: readonly NodeId[];
+  #campaign: Campaign | undefined;
+
+  constructor(
+    options: {
+      readonly id: NodeId;
+      readonly electionTicks: number;
+      readonly random: () => number;
+      readonly hardState: HardState;
+      readonly configuration: Configuration;
+    },
+    ground: { readonly log: Log; readonly outbox: Outbox },
+  ) {
+    this.#id = options.id;
+    this.#log = ground.log;
+    this.#outbox = ground.outbox;
+    this.#timer = new ElectionTimer(options.electionTicks, options.random);
+    this.#currentTerm = options.hardState.currentTerm;
+    this.#votedFor = options.hardState.votedFor;
+    this.#voters = voterIds(options.configuration);
+  }
+
+  get currentTerm(): number {
+    return this.#currentTerm;
+  }
+
+  get votedFor(): NodeId | null {
+    return this.#votedFor;
+  }
+
+  get role(): Role {
+    return this.#role;
+  }
+
+  get leaderId(): NodeId | null {
+    return this.#leaderId;
+  }
+
+  /** A server that is no voter any more stops to lead. */
+  applyConfiguration(configuration: Configuration): void {
+    this.#voters = voterIds(configuration);
+    if (this.#role === 'leader' && !this.#voters.includes(this.#id)) this.stepDown();
+  }
+
+  tick(): void {
+    assert(this.#role !== 'leader');
+    if (this.#timer.tick()) this.stand();
+  }
+
+  /** Begins a pre-vote, if this server may lead. */
+  stand(): void {
+    if (this.#role !== 'leader' && this.#isPromotable()) this.#becomePreCandidate();
+  }
+
+  /**
+   * With a committed configuration still to be applied, this server would count the votes of a
+   * quorum that is two changes old before the next one is committed.
+   */
+  #isPromotable(): boolean {
+    return (
+      this.#voters.includes(this.#id) &&
+      !this.#log.isInstallingSnapshot &&
+      !this.#log.hasUnappliedConfiguration()
+    );
+  }
+
+  /**
+   * Compares terms before anything else is done with a message (Raft §5.1). Returns false if that
+   * is all there is to do.
+   */
+  admit(message: Message): boolean {
+    if (this.#currentTerm < message.term) {
+      if (message.kind === 'requestVote' && this.#isRefusedByLease(message)) return false;
+      if (!isOfTermToCome(message)) {
+        this.#becomeFollower(message.term, isFromLeader(message) ? message.from : null);
+      }
+    } else if (message.term < this.#currentTerm) {
+      this.#answerOldTerm(message);
+      return false;
+    } else if (isFromLeader(message)) {
+      this.#hearLeader(message.from);
+    }
+    return true;
+  }
+
+  /** A server that hears its leader lets nobody disturb it, but whom the leader sends. */
+  #isRefusedByLease(message: RequestVote): boolean {
+    if (message.isTransfer) return false;
+    // A leader has its own check for a live quorum, and knows itself to be alive until then.
+    if (this.#role === 'leader') return true;
+    return this.#leaderId !== null && this.#timer.isWithinLease;
+  }
+
+  #hearLeader(from: NodeId): void {
+    assert(this.#role !== 'leader', 'two leaders in one term');
+    assert(this.#leaderId === null || this.#leaderId === from, 'two leaders in one term');
+    if (this.#role !== 'follower') this.#becomeFollower(this.#currentTerm, from);
+    this.#leaderId = from;
+    this.#timer.restart();
+  }
+
+  /**
+   * Tells the term to a leader of an old one, or to whom asks for votes in one. Within the lease
+   * nobody hears the requests of a server with a higher term: if the leader did not learn the term
+   * by this answer, that server could never be led again.
+   */
+  #answerOldTerm(message: Message): void {
+    const header = { from: this.#id, to: message.from, term: this.#currentTerm };
+    if (message.kind === 'requestVote') {
+      const { isPreVote } = message;
+      this.#outbox.send({ kind: 'requestVoteResponse', ...header, isPreVote, voteGranted: false });
+    } else if (isFromLeader(message) && message.kind !== 'timeoutNow') {
+      this.#outbox.send({
+        kind: 'appendEntriesResponse',
+        ...header,
+        success: false,
+        matchIndex: 0,
+        rejectedIndex: 0,
+        hintIndex: 0,
+        hintTerm: 0,
+        appliedIndex: this.#log.appliedIndex,
+      });
+    }
+  }
+
+  onRequestVote(message: RequestVote): void {
+    const { from, term, isPreVote } = message;
+    const header = { from: this.#id, to: from, isPreVote };
+    if (!this.#grantsVote(message)) {
+      this.#outbox.send({
+        kind: 'requestVoteResponse',
+        ...header,
+        term: this.#currentTerm,
+        voteGranted: false,
+      });
+    } else if (isPreVote) {
+      this.#outbox.send({ kind: 'requestVoteResponse', ...header, term, voteGranted: true });
+    } else {
+      this.#votedFor = from;
+      this.#timer.restart();
+      this.#outbox.sendAfterAppend({
+        kind: 'requestVoteResponse',
+        ...header,
+        term,
+        voteGranted: true,
+      });
+    }
+  }
+
+  /**
+   * The candidate's log must hold all that is committed, and in its term this server must not have
+   * voted for, or heard of, another. A pre-vote asks about a term to come and promises nothing.
+   * A learner votes like any other: it may have been promoted without knowing it yet.
+   */
+  #grantsVote(message: RequestVote): boolean {
+    assert(this.#currentTerm <= message.term);
+    const isFree =
+      this.#votedFor === message.from ||
+      (this.#votedFor === null && this.#leaderId === null) ||
+      (message.isPreVote && this.#currentTerm < message.term);
+    return isFree && this.#log.isUpToDate(message);
+  }
+
+  onRequestVoteResponse(message: RequestVoteResponse): void {
+    if (this.#campaign === undefined || message.isPreVote !== this.#campaign.isPreVote) return;
+    const isOfThisRound =
+      message.isPreVote && message.voteGranted
+        ? message.term === this.#currentTerm + 1
+        : message.term === this.#currentTerm;
+    if (isOfThisRound) this.#recordVote(message.from, message.voteGranted);
+  }
+
+  /** The leader hands over: no pre-vote, and no refusal by lease, stands between. */
+  onTimeoutNow(): void {
+    if (this.#role === 'follower' && this.#isPromotable()) {
+      this.#becomeCandidate({ isTransfer: true });
+    }
+  }
+
+  beginWrite(appendToken: number): void {
+    this.#campaign?.beginWrite(appendToken);
+  }
+
+  endWrite(appendToken: number): void {
+    if (this.#campaign?.isPreVote === false && this.#campaign.isOwnVoteDurable(appendToken))
+      this.#recordVote(this.#id, true);
+  }
+
+  #recordVote(voter: NodeId, voteGranted: boolean): void {
+    assert(this.#campaign !== undefined);
+    const { isPreVote } = this.#campaign;
+    const outcome = this.#campaign.record(voter, voteGranted);
+    if (outcome === 'lost') this.stepDown();
+    if (outcome === 'won' && isPreVote) this.#becomeCandidate({ isTransfer: false });
+    if (outcome === 'won' && !isPreVote) this.#becomeLeader();
+  }
+
+  /** Gives up leading or standing, within the term. */
+  stepDown(): void {
+    assert(this.#role !== 'follower');
+    this.#becomeFollower(this.#currentTerm, null);
+  }
+
+  #becomeFollower(term: number, leaderId: NodeId | null): void {
+    assert(this.#currentTerm <= term);
+    if (this.#currentTerm < term) this.#votedFor = null;
+    this.#currentTerm = term;
+    this.#role = 'follower';
+    this.#leaderId = leaderId;
+    this.#campaign = undefined;
+    this.#timer.redraw();
+  }
+
+  /** Changes neither term nor vote: it asks whether an election could be won. */
+  #becomePreCandidate(): void {
+    this.#role = 'preCandidate';
+    this.#leaderId = null;
+    this.#campaign = new Campaign({ isPreVote: true, voters: this.#voters });
+    this.#timer.redraw();
+    this.#requestVotes({ term: this.#currentTerm + 1, isPreVote: true, isTransfer: false });
+    this.#recordVote(this.#id, true);
+  }
+
+  #becomeCandidate({ isTransfer }: { readonly isTransfer: boolean }): void {
+    this.#currentTerm += 1;
+    this.#votedFor = this.#id;
+    this.#role = 'candidate';
+    this.#leaderId = null;
+    this.#campaign = new Campaign({ isPreVote: false, voters: this.#voters });
+    this.#timer.redraw();
+    this.#requestVotes({ term: this.#currentTerm, isPreVote: false, isTransfer });
+  }
+
+  #becomeLeader(): void {
+    assert(this.#role === 'candidate');
+    assert(this.#votedFor === this.#id);
+    this.#role = 'leader';
+    this.#leaderId = this.#id;
+    this.#campaign = undefined;
+  }
+
+  /** A real request waits for the disk: it names the end of a log that a crash may still shorten. */
+  #requestVotes(request: Pick<RequestVote, 'term' | 'isPreVote' | 'isTransfer'>): void {
+    for (const to of this.#voters) {
+      if (to === this.#id) continue;
+      const message: RequestVote = {
+        kind: 'requestVote',
+        from: this.#id,
+        to,
+        lastLogIndex: this.#log.lastIndex,
+        lastLogTerm: this.#log.lastTerm,
+        ...request,
+      };
+      if (request.isPreVote) this.#outbox.send(message);
+      else this.#outbox.sendAfterAppend(message);
+    }
+  }
+}
+
+function isFromLeader(message: Message): boolean {
+  switch (message.kind) {
+    case 'appendEntries':
+    case 'heartbeat':
+    case 'installSnapshot':
+    case 'timeoutNow':
+      return true;
+    default:
+      return false;
+  }
+}
+
+/** A pre-vote and its consent name a term that nobody has begun. */
+function isOfTermToCome(message: Message): boolean {
+  return (
+    (message.kind === 'requestVote' && message.isPreVote) ||
+    (message.kind === 'requestVoteResponse' && message.isPreVote && message.voteGranted)
+  );
+}
+
+/** Counts the time without a leader's sign of life, against a limit drawn anew in each term. */
+class ElectionTimer {
+  readonly #electionTicks: number;
+  readonly #random: () => number;
+  #elapsedTicks = 0;
+  #timeoutTicks: number;
+
+  constructor(electionTicks: number, random: () => number) {
+    this.#electionTicks = electionTicks;
+    this.#random = random;
+    this.#timeoutTicks = this.#draw();
+  }
+
+  /** In `[electionTicks, 2 * electionTicks)`, so that votes seldom split (Raft §5.2). */
+  #draw(): number {
+    const fraction = this.#random();
+    assert(0 <= fraction && fraction < 1, 'random() left [0, 1)');
+    return this.#electionTicks + Math.floor(fraction * this.#electionTicks);
+  }
+
+  /** Returns whether the timeout has come; it then begins anew. */
+  tick(): boolean {
+    this.#elapsedTicks += 1;
+    if (this.#elapsedTicks < this.#timeoutTicks) return false;
+    this.#elapsedTicks = 0;
+    return true;
+  }
+
+  restart(): void {
+    this.#elapsedTicks = 0;
+  }
+
+  /** Begins a new term: the same server shall not be the first again. */
+  redraw(): void {
+    this.#elapsedTicks = 0;
+    this.#timeoutTicks = this.#draw();
+  }
+
+  /** No other server has had reason to replace a leader that was heard from so recently. */
+  get isWithinLease(): boolean {
+    return this.#elapsedTicks < this.#electionTicks;
+  }
+}
+
+/** One server's bid for a term, or in a pre-vote for the chance to make one. */
+class Campaign {
+  readonly isPreVote: boolean;
+  readonly #voters: readonly NodeId[];
+  readonly #votes = new Map<NodeId, boolean>();
+  /** The write that makes the candidate's vote for itself durable; 0 until it is handed out. */
+  #ownVoteToken = 0;
+
+  constructor(options: { readonly isPreVote: boolean; readonly voters: readonly NodeId[] }) {
+    this.isPreVote = options.isPreVote;
+    this.#voters = options.voters;
+  }
+
+  /** Returns how the campaign stands. The first vote of a server counts. */
+  record(voter: NodeId, voteGranted: boolean): 'won' | 'lost' | 'pending' {
+    if (!this.#votes.has(voter)) this.#votes.set(voter, voteGranted);
+    return tallyVotes(this.#voters, this.#votes);
+  }
+
+  beginWrite(token: number): void {
+    if (this.#ownVoteToken === 0) this.#ownVoteToken = token;
+  }
+
+  isOwnVoteDurable(tokenDone: number): boolean {
+    return this.#ownVoteToken !== 0 && this.#ownVoteToken <= tokenDone;
+  }
+}

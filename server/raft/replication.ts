@@ -1,0 +1,363 @@
+/**
+ * The leader's side: spreading its log, counting who holds it, and telling the commit index
+ * (Raft §5.3, §5.4.2), with leadership transfer (thesis §3.10) and the guard on configuration
+ * changes (thesis §4).
+ *
+ * Answers and proposals only change what is known; `flush` then decides, once per `Ready`, what
+ * each server is sent. So whatever arrived together leaves as one append per server.
+ *
+ * Telling the commit index, with `push`: a server whose last append carried an older one is sent
+ * the entries that wait for it, or else one empty append. With `piggyback` (the rule of
+ * hashicorp/raft, there `CommitTimeout`) it travels with entries, or after a random time without
+ * any; heartbeats do not carry it. Under `push` the heartbeat repeats what may have been lost.
+ */
+
+import assert from 'node:assert/strict';
+
+import { refuseChange, voterIds } from './configuration.ts';
+import type { Log } from './log.ts';
+import type {
+  AppendEntriesResponse,
+  Configuration,
+  Entry,
+  HeartbeatResponse,
+  NodeId,
+} from './message.ts';
+import type { Outbox } from './outbox.ts';
+import { Progress, type ProgressLimits, type ProgressStatus } from './progress.ts';
+import { quorumIndex, quorumSize } from './quorum.ts';
+
+/** `timeoutTicks`: an empty append follows after a time in `[timeoutTicks, 2 * timeoutTicks)`. */
+export type CommitNotify =
+  { readonly kind: 'push' } | { readonly kind: 'piggyback'; readonly timeoutTicks: number };
+
+export type ReplicationOptions = {
+  readonly id: NodeId;
+  readonly electionTicks: number;
+  readonly heartbeatTicks: number;
+  readonly random: () => number;
+  readonly commitNotify: CommitNotify;
+  readonly limits: ProgressLimits & { readonly uncommittedBytesMax: number };
+};
+
+type Peer = { readonly progress: Progress; commitTimerTicks: number };
+
+/**
+ * What a leader knows in its term; dropped with the role, so that nothing of it (a transfer under
+ * way above all) can outlive the leadership.
+ *
+ * Invariants:
+ * - `peers` holds every other server of the configuration in force, and no one else.
+ * - The leader counts itself up to `log.durableIndex`, never for what its disk does not hold.
+ * - Only entries of this term are committed by counting (Raft §5.4.2, figure 8).
+ * - `uncommittedBytes` is the size of all commands in `(commitIndex, lastIndex]`.
+ */
+export class Replication {
+  readonly term: number;
+  readonly #options: ReplicationOptions;
+  readonly #log: Log;
+  readonly #outbox: Outbox;
+  #configuration: Configuration;
+  #voters: readonly NodeId[];
+  readonly #peers = new Map<NodeId, Peer>();
+  #heartbeatElapsedTicks = 0;
+  #quorumElapsedTicks = 0;
+  #transferTarget: NodeId | null = null;
+  #transferElapsedTicks = 0;
+  #isTransferCalled = false;
+  #uncommittedBytes: number;
+  /** No configuration may be proposed before this entry is applied. */
+  #pendingConfigurationIndex: number;
+
+  /** Appends the no-op whose commit commits all that earlier terms left behind (Raft §8). */
+  constructor(
+    options: ReplicationOptions,
+    ground: {
+      readonly term: number;
+      readonly log: Log;
+      readonly outbox: Outbox;
+      readonly configuration: Configuration;
+    },
+  ) {
+    this.#options = options;
+    this.term = ground.term;
+    this.#log = ground.log;
+    this.#outbox = ground.outbox;
+    this.#configuration = ground.configuration;
+    this.#voters = voterIds(ground.configuration);
+    for (const { id } of ground.configuration.servers) this.#addPeer(id, { recentActive: false });
+    this.#uncommittedBytes = commandBytes(
+      this.#log.slice(this.#log.commitIndex, this.#log.lastIndex),
+    );
+    // An earlier leader's change may be anywhere in the log, and the first own commit settles it.
+    this.#pendingConfigurationIndex = this.#append('noop', [new Uint8Array(0)]);
+  }
+
+  get transferTarget(): NodeId | null {
+    return this.#transferTarget;
+  }
+
+  /** One row for each server of the configuration, the leader included. */
+  progressStatus(): Map<NodeId, ProgressStatus> {
+    const own: ProgressStatus = {
+      matchIndex: this.#log.durableIndex,
+      nextIndex: this.#log.lastIndex + 1,
+      kind: 'replicate',
+      appliedIndex: this.#log.appliedIndex,
+      recentActive: true,
+    };
+    const rows = new Map([[this.#options.id, own]]);
+    for (const [id, { progress }] of this.#peers) rows.set(id, progress.status());
+    return rows;
+  }
+
+  /** Returns the index of the first entry, or nothing if too much is waiting to be committed. */
+  propose(commands: readonly Uint8Array[]): number | undefined {
+    assert(this.#transferTarget === null);
+    let bytes = 0;
+    for (const command of commands) bytes += command.byteLength;
+    // A proposal above the limit is let through alone, or it could never be made.
+    const isOverLimit = this.#options.limits.uncommittedBytesMax < this.#uncommittedBytes + bytes;
+    if (this.#uncommittedBytes > 0 && isOverLimit) return undefined;
+    return this.#append('command', commands);
+  }
+
+  proposeConfiguration(
+    configuration: Configuration,
+    encoded: Uint8Array,
+  ):
+    | { kind: 'accepted'; index: number }
+    | { kind: 'pending' }
+    | { kind: 'refused'; reason: string } {
+    if (this.#log.appliedIndex < this.#pendingConfigurationIndex) return { kind: 'pending' };
+    const reason = refuseChange(this.#configuration, configuration);
+    if (reason !== undefined) return { kind: 'refused', reason };
+    this.#pendingConfigurationIndex = this.#append('configuration', [encoded]);
+    return { kind: 'accepted', index: this.#pendingConfigurationIndex };
+  }
+
+  #append(kind: Entry['kind'], commands: readonly Uint8Array[]): number {
+    const firstIndex = this.#log.lastIndex + 1;
+    this.#log.append(
+      commands.map((command, offset) => ({
+        index: firstIndex + offset,
+        term: this.term,
+        kind,
+        command,
+      })),
+    );
+    for (const command of commands) this.#uncommittedBytes += command.byteLength;
+    return firstIndex;
+  }
+
+  /** Takes a configuration into force. The leader itself must still be one of its voters. */
+  applyConfiguration(configuration: Configuration): void {
+    this.#configuration = configuration;
+    this.#voters = voterIds(configuration);
+    assert(this.#voters.includes(this.#options.id));
+    const ids = new Set(configuration.servers.map((server) => server.id));
+    for (const id of this.#peers.keys()) {
+      if (!ids.has(id)) this.#peers.delete(id);
+    }
+    // The newcomer counts as active until it had time to answer.
+    for (const id of ids) this.#addPeer(id, { recentActive: true });
+    if (this.#transferTarget !== null && !this.#voters.includes(this.#transferTarget)) {
+      this.#transferTarget = null;
+    }
+    // A smaller quorum may already hold more.
+    this.advanceCommit();
+  }
+
+  #addPeer(id: NodeId, { recentActive }: { readonly recentActive: boolean }): void {
+    if (id === this.#options.id || this.#peers.has(id)) return;
+    const progress = new Progress({
+      nextIndex: this.#log.lastIndex + 1,
+      recentActive,
+      limits: this.#options.limits,
+    });
+    this.#peers.set(id, { progress, commitTimerTicks: this.#drawCommitTimer() });
+  }
+
+  /** Returns whether a majority of the voters was heard from of late; if not, the role must go. */
+  tick(): 'leading' | 'quorumLost' {
+    this.#transferElapsedTicks += 1;
+    if (this.#options.electionTicks <= this.#transferElapsedTicks) this.#transferTarget = null;
+
+    this.#quorumElapsedTicks += 1;
+    if (this.#options.electionTicks <= this.#quorumElapsedTicks) {
+      this.#quorumElapsedTicks = 0;
+      if (!this.#hasActiveQuorum()) return 'quorumLost';
+      for (const { progress } of this.#peers.values()) progress.forgetActivity();
+    }
+
+    for (const peer of this.#peers.values()) peer.commitTimerTicks -= 1;
+    this.#heartbeatElapsedTicks += 1;
+    if (this.#options.heartbeatTicks <= this.#heartbeatElapsedTicks) this.#heartbeat();
+    return 'leading';
+  }
+
+  #hasActiveQuorum(): boolean {
+    const active = this.#voters.filter(
+      (id) => id === this.#options.id || this.#peers.get(id)?.progress.recentActive === true,
+    );
+    return quorumSize(this.#voters.length) <= active.length;
+  }
+
+  #heartbeat(): void {
+    this.#heartbeatElapsedTicks = 0;
+    for (const [to, { progress }] of this.#peers) {
+      const leaderCommit =
+        this.#options.commitNotify.kind === 'push'
+          ? Math.min(this.#log.commitIndex, progress.matchIndex)
+          : 0;
+      this.#outbox.send({
+        kind: 'heartbeat',
+        from: this.#options.id,
+        to,
+        term: this.term,
+        leaderCommit,
+      });
+    }
+  }
+
+  onAppendEntriesResponse(message: AppendEntriesResponse): void {
+    const progress = this.#peers.get(message.from)?.progress;
+    if (progress === undefined) return;
+    progress.hear(message.appliedIndex);
+
+    if (!message.success) {
+      // Skips the follower's whole terms above what it holds, as its hint skipped the leader's.
+      const { rejectedIndex, hintIndex, hintTerm } = message;
+      progress.refuse(rejectedIndex, this.#log.lastIndexWithTermAtMost(hintIndex, hintTerm));
+      return;
+    }
+    assert(message.matchIndex <= this.#log.lastIndex, 'a follower holds more than its leader');
+    if (!progress.acknowledge(message.matchIndex, this.#log.firstIndex)) return;
+    this.advanceCommit();
+    this.#callTransferTarget();
+  }
+
+  onHeartbeatResponse(message: HeartbeatResponse): void {
+    const progress = this.#peers.get(message.from)?.progress;
+    if (progress === undefined) return;
+    progress.hear(message.appliedIndex);
+    progress.hearHeartbeat(this.#log.lastIndex);
+  }
+
+  /** Commits what a majority of the voters holds durably, if its last entry is of this term. */
+  advanceCommit(): void {
+    const held = this.#voters.map((id) =>
+      id === this.#options.id
+        ? this.#log.durableIndex
+        : (this.#peers.get(id)?.progress.matchIndex ?? 0),
+    );
+    const index = quorumIndex(held);
+    if (index <= this.#log.commitIndex || !this.#log.holds(index, this.term)) return;
+    this.#uncommittedBytes -= commandBytes(this.#log.slice(this.#log.commitIndex, index));
+    assert(0 <= this.#uncommittedBytes);
+    this.#log.commitTo(index);
+  }
+
+  /** Begins to hand the leadership over; no proposal is taken until it is done or given up. */
+  transfer(to: NodeId): boolean {
+    if (to === this.#options.id || !this.#voters.includes(to)) return false;
+    if (this.#transferTarget === to) return true;
+    this.#transferTarget = to;
+    this.#transferElapsedTicks = 0;
+    this.#isTransferCalled = false;
+    this.#callTransferTarget();
+    return true;
+  }
+
+  /** The target must hold the whole log first, or it would lose the election (thesis §3.10). */
+  #callTransferTarget(): void {
+    const to = this.#transferTarget;
+    if (to === null || this.#isTransferCalled) return;
+    if (this.#peers.get(to)?.progress.matchIndex !== this.#log.lastIndex) return;
+    this.#isTransferCalled = true;
+    this.#outbox.send({ kind: 'timeoutNow', from: this.#options.id, to, term: this.term });
+  }
+
+  reportUnreachable(id: NodeId): void {
+    this.#peers.get(id)?.progress.reportUnreachable();
+  }
+
+  reportSnapshot(id: NodeId, ok: boolean): void {
+    this.#peers.get(id)?.progress.reportSnapshot(ok);
+  }
+
+  /** Sends each server what it may be sent now. Without news since the last call it does nothing. */
+  flush(): void {
+    for (const [to, peer] of this.#peers) this.#flushPeer(to, peer);
+  }
+
+  #flushPeer(to: NodeId, peer: Peer): void {
+    const { progress } = peer;
+    if (progress.kind === 'snapshot') return;
+    while (!progress.isPaused && progress.nextIndex <= this.#log.lastIndex) {
+      if (!this.#sendAppend(to, peer)) return;
+    }
+    if (progress.isAnswerWanted || this.#isCommitDue(peer)) this.#sendAppend(to, peer);
+  }
+
+  #isCommitDue({ progress, commitTimerTicks }: Peer): boolean {
+    if (progress.isPaused || this.#log.commitIndex <= progress.sentCommit) return false;
+    return this.#options.commitNotify.kind === 'push' || commitTimerTicks <= 0;
+  }
+
+  /** Sends the next batch, which may be empty. Returns false if a snapshot is needed instead. */
+  #sendAppend(to: NodeId, peer: Peer): boolean {
+    const { progress } = peer;
+    const prevLogIndex = progress.nextIndex - 1;
+    const prevLogTerm = this.#log.termAt(prevLogIndex);
+    if (prevLogTerm === undefined) {
+      this.#sendSnapshot(to, progress);
+      return false;
+    }
+    const { entries, bytes } = progress.isPaused
+      ? { entries: [], bytes: 0 }
+      : this.#log.batch(prevLogIndex, this.#options.limits.appendBytesMax);
+    const leaderCommit = this.#log.commitIndex;
+    this.#outbox.send({
+      kind: 'appendEntries',
+      from: this.#options.id,
+      to,
+      term: this.term,
+      prevLogIndex,
+      prevLogTerm,
+      entries,
+      leaderCommit,
+    });
+    progress.sendAppend({ entryCount: entries.length, bytes, leaderCommit });
+    peer.commitTimerTicks = this.#drawCommitTimer();
+    return true;
+  }
+
+  /** A server that does not answer is not sent a whole state. */
+  #sendSnapshot(to: NodeId, progress: Progress): void {
+    if (!progress.recentActive) return;
+    const lastIncludedIndex = this.#log.appliedIndex;
+    const lastIncludedTerm = this.#log.termAt(lastIncludedIndex);
+    assert(lastIncludedTerm !== undefined);
+    this.#outbox.send({
+      kind: 'installSnapshot',
+      from: this.#options.id,
+      to,
+      term: this.term,
+      snapshot: { lastIncludedIndex, lastIncludedTerm, configuration: this.#configuration },
+    });
+    progress.sendSnapshot(lastIncludedIndex);
+  }
+
+  #drawCommitTimer(): number {
+    const { commitNotify, random } = this.#options;
+    if (commitNotify.kind === 'push') return 0;
+    return commitNotify.timeoutTicks + Math.floor(random() * commitNotify.timeoutTicks);
+  }
+}
+
+function commandBytes(entries: readonly Entry[]): number {
+  let bytes = 0;
+  for (const entry of entries) bytes += entry.command.byteLength;
+  return bytes;
+}
