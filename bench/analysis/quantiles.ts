@@ -20,7 +20,7 @@ import { formatCount, type Measured, type Refused } from './gates.ts';
 const Z_95 = 1.959964;
 
 /** Effective samples beyond a quantile without which it is not named. */
-const EXCEEDANCES_MIN = 100;
+export const EXCEEDANCES_MIN = 100;
 
 /** Batches for batch means: enough to estimate a variance, few enough to be long. */
 const BATCH_COUNT = 40;
