@@ -1,0 +1,57 @@
+/**
+ * The barrier below one prefix. Whoever holds a view can name nothing outside of it.
+ */
+
+import assert from 'node:assert/strict';
+import type { Namespace, View, ViewOperation } from './backend.ts';
+import type { Barrier } from './barrier.ts';
+import { ROOT_NAMESPACE } from './backend.ts';
+import type { ListPage } from './ports.ts';
+
+/**
+ * Where a namespace keeps its storage: the root namespace at the top, others below
+ * `namespaces/<uuid>/` (OpenBao `NamespaceStoragePathPrefix`).
+ */
+export function namespacePrefix(namespace: Namespace): string {
+  return namespace.uuid === ROOT_NAMESPACE.uuid ? '' : `namespaces/${namespace.uuid}/`;
+}
+
+/** `prefix` is below the namespace, and empty (all of it) or ends in a slash. */
+export function createView(barrier: Barrier, namespace: Namespace, prefix: string): Required<View> {
+  assert(prefix === '' || prefix.endsWith('/'), `view prefix must end in a slash: ${prefix}`);
+  const root = namespacePrefix(namespace) + prefix;
+  return {
+    get: (key: string) => barrier.get(root + key),
+    list: (below: string, page?: ListPage) => barrier.list(root + below, page),
+    put: (key: string, value: Uint8Array) => barrier.put(root + key, value),
+    delete: (key: string) => barrier.delete(root + key),
+    write: async (operations: readonly ViewOperation[]) => {
+      await barrier.write(
+        operations.map((operation) => ({ ...operation, key: root + operation.key })),
+      );
+    },
+    requireWritable: () => barrier.requireWritable(),
+  };
+}
+
+/** Far below what one log entry may hold, with the longest of paths. */
+const DELETES_PER_WRITE = 256;
+
+/** Deletes every key below `prefix`, in batches. */
+export async function clearPrefix(barrier: Barrier, prefix: string): Promise<void> {
+  let batch: ViewOperation[] = [];
+  const directories = [prefix];
+  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    for (const child of await barrier.list(directory)) {
+      if (child.endsWith('/')) {
+        directories.push(directory + child);
+        continue;
+      }
+      batch.push({ kind: 'delete', key: directory + child });
+      if (batch.length < DELETES_PER_WRITE) continue;
+      await barrier.write(batch);
+      batch = [];
+    }
+  }
+  if (batch.length > 0) await barrier.write(batch);
+}
