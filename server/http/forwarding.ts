@@ -5,9 +5,10 @@
  */
 
 import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
+import type { Leader } from '../core/core-options.ts';
 import { ServerError, isServerError } from '../errors.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
-import type { Leader, NodeCore } from './node-port.ts';
+import type { NodeCore } from './node-port.ts';
 
 export type Forwarding = {
   readonly core: Pick<NodeCore, 'leader' | 'standby'>;

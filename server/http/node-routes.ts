@@ -4,9 +4,10 @@
  */
 
 import type { JsonObject } from '../core/backend.ts';
+import type { SealStatus } from '../core/seal.ts';
 import { ServerError } from '../errors.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
-import type { Identity, NodeCore, NodePosition, SealStatus } from './node-port.ts';
+import type { Identity, NodeCore, NodePosition } from './node-port.ts';
 import { parseBody, type JsonLimits } from './request-body.ts';
 
 export type NodeRoutes = {
@@ -79,8 +80,8 @@ function sealFields({ identity }: NodeRoutes, status: SealStatus): JsonObject {
     type: status.type,
     initialized: status.initialized,
     sealed: status.sealed,
-    t: status.threshold,
-    n: status.shares,
+    t: status.t,
+    n: status.n,
     progress: status.progress,
     nonce: status.nonce,
     version: identity.version,

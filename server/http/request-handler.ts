@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto';
 import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
 import type { JsonObject } from '../core/backend.ts';
 import { ServerError, isServerError } from '../errors.ts';
+import type { LogicalCall } from '../core/request-handling.ts';
 import { parseDurationSeconds } from '../duration.ts';
 import { envelope, isInjected, statusFor } from './envelope.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
@@ -19,11 +20,10 @@ import {
   redirectTo,
   type Forwarding,
 } from './forwarding.ts';
-import type { LogicalCall } from './node-port.ts';
 import { findNodeRoute, type NodeRoutes } from './node-routes.ts';
 import { parseBody, requireMergePatch } from './request-body.ts';
 import { readHead } from './request-head.ts';
-import { parseQuery, parseTarget, type RequestTarget } from './request-target.ts';
+import { parseTarget, queryData, type RequestTarget } from './request-target.ts';
 import {
   createIndexEncoder,
   decodeIndex,
@@ -74,6 +74,8 @@ const ACTIVE_ONLY = new Set([
   'sys/storage/raft/bootstrap/answer',
 ]);
 
+const READ_METHODS = new Set(['GET', 'HEAD', 'LIST', 'SCAN']);
+
 type Placement = 'here' | 'forward' | 'fail';
 
 export class RequestHandler {
@@ -95,8 +97,6 @@ export class RequestHandler {
   /** Never rejects. */
   async handle(incoming: Incoming): Promise<Answer> {
     this.#options.events.requestHandled();
-    const { core } = this.#options;
-    const wasActive = !core.standby();
     let isLocalOnly = false;
     try {
       const { method, url } = incoming;
@@ -115,8 +115,9 @@ export class RequestHandler {
       }
       return await this.#handleHere(incoming, target);
     } catch (error) {
+      // Nothing was executed here: the core says so only then.
       if (isServerError(error, 'standby-please-forward')) {
-        return await this.#afterRefusal(incoming, { isLocalOnly, wasActive });
+        return await this.#forward(incoming, isLocalOnly);
       }
       return this.errorAnswer(error, incoming.id);
     }
@@ -181,7 +182,7 @@ export class RequestHandler {
 
   #data(incoming: Incoming, target: RequestTarget): JsonObject {
     const { body, head } = incoming;
-    if (target.isDataInQuery) return parseQuery(target.query);
+    if (target.isDataInQuery) return queryData(target);
     if (target.operation === 'patch') requireMergePatch(head.contentType);
     return parseBody(body, head.contentType, this.#options.jsonLimits);
   }
@@ -247,40 +248,25 @@ export class RequestHandler {
     return { status: this.#options.settings.inconsistentStatus, headers, body: errorBody([]) };
   }
 
-  /** The core has refused: only the active node may answer, and this one is not. */
-  async #afterRefusal(
-    incoming: Incoming,
-    { isLocalOnly, wasActive }: { isLocalOnly: boolean; wasActive: boolean },
-  ): Promise<Answer> {
+  /** The active node's answer, or why there is none. */
+  async #forward(incoming: Incoming, isLocalOnly = false): Promise<Answer> {
+    const { core, forwarding, events } = this.#options;
     if (isLocalOnly) {
       const error = new ServerError('invalid-request', 'cannot forward local-only request');
       return this.errorAnswer(error, incoming.id);
     }
-    if (wasActive) {
-      // A request of several writes may have done the first: nobody else may begin it anew.
-      const text = 'this node lost its leadership while it executed the request';
-      return this.errorAnswer(new ServerError('outcome-unknown', text), incoming.id);
-    }
-    return await this.#forward(incoming);
-  }
-
-  async #forward(incoming: Incoming): Promise<Answer> {
-    const { core, forwarding, settings, position, events } = this.#options;
     try {
       if (incoming.head.noForwarding) {
-        const answer = redirectTo(core.leader(), incoming.url);
-        return { ...answer, headers: [...this.#headers('application/json'), ...answer.headers] };
+        const { status, headers, body } = redirectTo(core.leader(), incoming.url);
+        return { status, headers: [...this.#headers('application/json'), ...headers], body };
       }
       events.requestForwarded();
       const response = await forwardToActive(forwarding, incoming);
-      if (response === undefined) {
-        return await this.#handleHere(incoming, parseTarget(incoming.method, incoming.url));
+      if (response !== undefined) {
+        await this.#awaitForwarded(incoming, response.index);
+        return answerOf(response);
       }
-      const isWrite = !/^(?:GET|HEAD|LIST|SCAN)$/.test(incoming.method);
-      if (isWrite && settings.awaitForwardedWrites && !settings.disableStandbyReads) {
-        await position.awaitApplied(response.index, FORWARDED_WRITE_WAIT_MS);
-      }
-      return answerOf(response);
+      return await this.#handleHere(incoming, parseTarget(incoming.method, incoming.url));
     } catch (error) {
       // Leadership came and went between the two: nothing was executed.
       const known = isServerError(error, 'standby-please-forward')
@@ -289,6 +275,14 @@ export class RequestHandler {
       events.forwardFailed(known);
       return this.errorAnswer(known, incoming.id);
     }
+  }
+
+  /** Whoever wrote through this node reads the write from it, too. */
+  async #awaitForwarded({ method }: Incoming, index: number): Promise<void> {
+    const { settings, position } = this.#options;
+    if (!settings.awaitForwardedWrites || settings.disableStandbyReads) return;
+    if (READ_METHODS.has(method)) return;
+    await position.awaitApplied(index, FORWARDED_WRITE_WAIT_MS);
   }
 
   #index(namespacePath: string): string {

@@ -51,11 +51,16 @@ export function parseTarget(method: string, url: string): RequestTarget {
   }
 }
 
+/** The data of a request that has it in the query: what says list or scan is no part of it. */
+export function queryData({ operation, query }: RequestTarget): JsonObject {
+  return query === '' ? {} : parseQuery(query, operation === 'read' ? undefined : operation);
+}
+
 /** One value is a string, several are a list (OpenBao `parseQuery`). */
-export function parseQuery(query: string): JsonObject {
-  if (query === '') return {};
+export function parseQuery(query: string, except?: string): JsonObject {
   const values = new Map<string, string | string[]>();
   for (const [key, value] of new URLSearchParams(query)) {
+    if (key === except) continue;
     const present = values.get(key);
     if (present === undefined) values.set(key, value);
     else if (typeof present === 'string') values.set(key, [present, value]);
