@@ -19,9 +19,10 @@ export type NodeSettings = {
   readonly directory: string;
   readonly apiPort: number;
   readonly clusterPort: number;
-  /** Further top-level keys of the server's configuration, and keys of its `storage "raft"`. */
+  /** Further keys of the server's configuration: top level, `storage "raft"`, `listener "tcp"`. */
   readonly server: { readonly [key: string]: string | number | boolean };
   readonly storage: { readonly [key: string]: string | number | boolean };
+  readonly listener: { readonly [key: string]: string | number | boolean };
 };
 
 export type NodeProcess = {
@@ -82,7 +83,9 @@ function nodeConfig(settings: NodeSettings): object {
     storage: {
       raft: { path: join(settings.directory, 'raft'), node_id: settings.id, ...settings.storage },
     },
-    listener: { tcp: { address: api, cluster_address: cluster, tls_disable: true } },
+    listener: {
+      tcp: { address: api, cluster_address: cluster, tls_disable: true, ...settings.listener },
+    },
     api_addr: `http://${api}`,
     cluster_addr: `https://${cluster}`,
     enable_response_header_raft_node_id: true,

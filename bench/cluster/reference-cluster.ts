@@ -22,6 +22,7 @@ export type ClusterOptions = {
   readonly directory?: string;
   readonly server?: NodeSettings['server'];
   readonly storage?: NodeSettings['storage'];
+  readonly listener?: NodeSettings['listener'];
   readonly cpuGroups?: CpuGroups | undefined;
 };
 
@@ -72,6 +73,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
       clusterPort: clusterPort ?? 0,
       server: { ...options.server, disable_standby_reads: options.mode === 'baseline' },
       storage: { ...options.storage },
+      listener: { ...options.listener },
     };
     settingsById.set(id, settings);
     const node = await start(settings);
