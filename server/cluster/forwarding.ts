@@ -1,0 +1,383 @@
+/**
+ * Carries a request that a standby must not answer to the active node, and the answer back.
+ *
+ * Frames (`frames.ts`) over connections of the protocol `bao-forward/1`, little-endian:
+ *
+ *     u8 version | u8 kind | u32 exchange | u32 headBytes | head (JSON) | body
+ *
+ * `kind` is request, response, or failure; `exchange` numbers the requests of one connection, so
+ * that several may be under way on it. A request takes an idle connection, or a new one up to
+ * `CONNECTIONS_PER_TARGET_MAX`, and shares one only beyond that: a large body holds up nobody.
+ *
+ * The rule that callers build on: what fails before a byte of the request was handed to a
+ * connection is `no-leader` (nothing happened); what fails later is `outcome-unknown`.
+ */
+
+import assert from 'node:assert/strict';
+import type { Socket } from 'node:net';
+import type { ErrorCode } from '../errors.ts';
+import { ServerError } from '../errors.ts';
+import { FrameError, FrameReader, frameLength } from './frames.ts';
+import type { ClusterNetwork } from './listener.ts';
+
+export type WireRequest = {
+  readonly id: string;
+  readonly method: string;
+  readonly url: string;
+  readonly headers: Record<string, string>;
+  readonly body: Buffer;
+  readonly remoteAddress: string;
+};
+
+export type WireResponse = {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: Buffer;
+  /** What the answering node had applied: whoever waits for it reads this write. */
+  readonly index: number;
+};
+
+export type Forwarder = {
+  /** Rejects with `no-leader`, `outcome-unknown`, `too-large`, or what the handler there threw. */
+  forward(address: string, request: WireRequest, timeoutMs?: number): Promise<WireResponse>;
+  /** Ends all connections; what is under way fails as `outcome-unknown`. */
+  close(): void;
+};
+
+/** OpenBao's `default_max_request_duration`. */
+const TIMEOUT_MS = 90_000;
+/** OpenBao's `max_request_size`, and room for the head. */
+const BODY_BYTES_MAX = 32 * 1024 * 1024;
+const FRAME_BYTES_MAX = BODY_BYTES_MAX + 1024 * 1024;
+const CONNECTIONS_PER_TARGET_MAX = 8;
+/** An active node serves so many requests of one connection at once, then stops reading it. */
+const EXCHANGES_PER_CONNECTION_MAX = 256;
+const VERSION = 1;
+const KIND = { request: 1, response: 2, failure: 3 } as const;
+const HEADER_BYTES = 10;
+
+type Frame = { kind: number; exchange: number; head: Record<string, unknown>; body: Buffer };
+
+export function createForwarder(network: Pick<ClusterNetwork, 'dial'>): Forwarder {
+  const pools = new Map<string, Pool>();
+  return {
+    forward: (address, request, timeoutMs = TIMEOUT_MS) => {
+      let pool = pools.get(address);
+      if (pool === undefined) {
+        pool = new Pool(() => network.dial(address, 'bao-forward/1'));
+        pools.set(address, pool);
+      }
+      return pool.forward(request, timeoutMs);
+    },
+    close: () => {
+      for (const pool of pools.values()) pool.close();
+      pools.clear();
+    },
+  };
+}
+
+/** The connections to one address. */
+class Pool {
+  readonly #dial: () => Promise<Socket>;
+  readonly #connections = new Set<Connection>();
+  #dialing = 0;
+
+  constructor(dial: () => Promise<Socket>) {
+    this.#dial = dial;
+  }
+
+  async forward(request: WireRequest, timeoutMs: number): Promise<WireResponse> {
+    const deadline = performance.now() + timeoutMs;
+    const { id, method, url, headers, remoteAddress, body } = request;
+    if (body.length > BODY_BYTES_MAX) throw new ServerError('too-large', 'request body too large');
+    const head = Buffer.from(JSON.stringify({ id, method, url, headers, remoteAddress }));
+    if (head.length + body.length + HEADER_BYTES > FRAME_BYTES_MAX) {
+      throw new ServerError('too-large', 'request headers too large');
+    }
+    const connection = await this.#take(timeoutMs);
+    // No await from here to the write: a connection that is open now takes the request.
+    return connection.exchange(head, body, deadline - performance.now());
+  }
+
+  close(): void {
+    for (const connection of this.#connections) connection.destroy();
+  }
+
+  async #take(timeoutMs: number): Promise<Connection> {
+    let least: Connection | undefined;
+    for (const connection of this.#connections) {
+      if (connection.isRetired()) continue;
+      if (connection.load() === 0) return connection.reserve();
+      if (least === undefined || connection.load() < least.load()) least = connection;
+    }
+    if (
+      least !== undefined &&
+      this.#connections.size + this.#dialing >= CONNECTIONS_PER_TARGET_MAX
+    ) {
+      return least.reserve();
+    }
+    const opened = await withinMs(this.#open(), timeoutMs);
+    return opened.reserve();
+  }
+
+  async #open(): Promise<Connection> {
+    this.#dialing += 1;
+    try {
+      const socket = await this.#dial();
+      const connection = new Connection(socket, () => this.#connections.delete(connection));
+      this.#connections.add(connection);
+      return connection;
+    } catch (error) {
+      throw new ServerError('no-leader', 'the active node cannot be reached', { cause: error });
+    } finally {
+      this.#dialing -= 1;
+    }
+  }
+}
+
+type Waiter = {
+  readonly resolve: (response: WireResponse) => void;
+  readonly reject: (error: Error) => void;
+  readonly timer: NodeJS.Timeout;
+};
+
+/** The dialling end of one connection. */
+class Connection {
+  readonly #socket: Socket;
+  readonly #reader = new FrameReader(FRAME_BYTES_MAX);
+  readonly #waiters = new Map<number, Waiter>();
+  /** Exchanges that were promised this connection and have not written yet. */
+  #reserved = 0;
+  #lastExchange = 0;
+  /** A peer that let a deadline pass may be gone: what it holds may end, nothing new joins. */
+  #hasTimedOut = false;
+
+  constructor(socket: Socket, onClose: () => void) {
+    this.#socket = socket;
+    socket.on('data', (chunk) => this.#receive(chunk));
+    socket.on('close', () => {
+      onClose();
+      for (const exchange of this.#waiters.keys()) this.#fail(exchange, 'the connection was lost');
+    });
+  }
+
+  load(): number {
+    return this.#waiters.size + this.#reserved;
+  }
+
+  reserve(): this {
+    this.#reserved += 1;
+    return this;
+  }
+
+  isRetired(): boolean {
+    return this.#hasTimedOut || this.#socket.destroyed;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Uses up one `reserve()`. */
+  exchange(head: Buffer, body: Buffer, timeoutMs: number): Promise<WireResponse> {
+    this.#reserved -= 1;
+    if (this.#socket.destroyed) {
+      return Promise.reject(new ServerError('no-leader', 'the active node closed the connection'));
+    }
+    const exchange = (this.#lastExchange = (this.#lastExchange + 1) >>> 0);
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#hasTimedOut = true;
+        this.#fail(exchange, `no answer within ${Math.round(timeoutMs)} ms`);
+        if (this.#waiters.size === 0) this.#socket.destroy();
+      }, timeoutMs);
+      this.#waiters.set(exchange, { resolve, reject, timer });
+      writeFrame(this.#socket, KIND.request, exchange, head, body);
+    });
+  }
+
+  #fail(exchange: number, reason: string): void {
+    const message = `the request was forwarded and its outcome is unknown: ${reason}`;
+    this.#settle(exchange)?.reject(new ServerError('outcome-unknown', message));
+  }
+
+  #settle(exchange: number): Waiter | undefined {
+    const waiter = this.#waiters.get(exchange);
+    this.#waiters.delete(exchange);
+    clearTimeout(waiter?.timer);
+    return waiter;
+  }
+
+  #receive(chunk: Buffer): void {
+    const frames = decodeFrames(this.#reader, chunk);
+    if (frames === undefined) {
+      this.#socket.destroy();
+      return;
+    }
+    for (const { kind, exchange, head, body } of frames) {
+      // An answer after its deadline has no waiter any more.
+      const waiter = this.#settle(exchange);
+      if (kind === KIND.response && isResponseHead(head)) {
+        waiter?.resolve({ ...head, body: Buffer.from(body) });
+      } else if (kind === KIND.failure) {
+        waiter?.reject(new ServerError(failureCode(head['code']), String(head['message'])));
+      } else {
+        waiter?.reject(
+          new ServerError('outcome-unknown', 'the active node answered in no known way'),
+        );
+        this.#socket.destroy();
+      }
+    }
+  }
+}
+
+/** Answers forwarded requests. A handler that throws is answered with its error's code. */
+export function serveForwarding(
+  network: Pick<ClusterNetwork, 'onConnection'>,
+  handler: (request: WireRequest) => Promise<WireResponse>,
+): void {
+  network.onConnection('bao-forward/1', (socket) => serveConnection(socket, handler));
+}
+
+function serveConnection(
+  socket: Socket,
+  handler: (request: WireRequest) => Promise<WireResponse>,
+): void {
+  const reader = new FrameReader(FRAME_BYTES_MAX);
+  let underWay = 0;
+  const serve = async (exchange: number, request: WireRequest): Promise<void> => {
+    underWay += 1;
+    if (underWay === EXCHANGES_PER_CONNECTION_MAX) socket.pause();
+    const frame = await handler(request).then(encodeResponse, encodeFailure);
+    underWay -= 1;
+    if (underWay < EXCHANGES_PER_CONNECTION_MAX) socket.resume();
+    if (!socket.destroyed) writeFrame(socket, frame.kind, exchange, frame.head, frame.body);
+  };
+  socket.on('data', (chunk) => {
+    const frames = decodeFrames(reader, chunk);
+    if (frames === undefined) socket.destroy();
+    for (const { kind, exchange, head, body } of frames ?? []) {
+      if (kind !== KIND.request || !isRequestHead(head)) {
+        socket.destroy();
+        return;
+      }
+      // Copied: the chunk's memory would be pinned for as long as the request lives.
+      void serve(exchange, { ...head, body: Buffer.from(body) });
+    }
+  });
+}
+
+function encodeResponse(response: WireResponse): { kind: number; head: Buffer; body: Buffer } {
+  const { status, headers, index, body } = response;
+  const head = Buffer.from(JSON.stringify({ status, headers, index }));
+  if (HEADER_BYTES + head.length + body.length > FRAME_BYTES_MAX) {
+    return encodeFailure(new ServerError('internal', 'response too large to be forwarded'));
+  }
+  return { kind: KIND.response, head, body };
+}
+
+function encodeFailure(error: unknown): { kind: number; head: Buffer; body: Buffer } {
+  const known = error instanceof ServerError;
+  const failure = {
+    code: known ? error.code : 'internal',
+    message: known ? error.message : 'internal error',
+  };
+  return { kind: KIND.failure, head: Buffer.from(JSON.stringify(failure)), body: Buffer.alloc(0) };
+}
+
+function writeFrame(
+  socket: Socket,
+  kind: number,
+  exchange: number,
+  head: Buffer,
+  body: Buffer,
+): void {
+  const header = Buffer.allocUnsafe(HEADER_BYTES);
+  header.writeUInt8(VERSION, 0);
+  header.writeUInt8(kind, 1);
+  header.writeUInt32LE(exchange, 2);
+  header.writeUInt32LE(head.length, 6);
+  const length = HEADER_BYTES + head.length + body.length;
+  assert(length <= FRAME_BYTES_MAX, 'frame too large');
+  socket.cork();
+  socket.write(Buffer.concat([frameLength(length), header, head]));
+  if (body.length > 0) socket.write(body);
+  socket.uncork();
+}
+
+/** The frames that `chunk` completes, or nothing if the stream is not one of ours. */
+function decodeFrames(reader: FrameReader, chunk: Buffer): Frame[] | undefined {
+  try {
+    return reader.push(chunk).map(decodeFrame);
+  } catch (error) {
+    if (error instanceof FrameError || error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function decodeFrame(payload: Buffer): Frame {
+  if (payload.length < HEADER_BYTES) throw new FrameError('truncated header');
+  const headEnd = HEADER_BYTES + payload.readUInt32LE(6);
+  if (payload.readUInt8(0) !== VERSION) throw new FrameError('unknown version');
+  if (headEnd > payload.length) throw new FrameError('truncated head');
+  const head: unknown = JSON.parse(payload.toString('utf8', HEADER_BYTES, headEnd));
+  if (!isRecord(head)) throw new FrameError('head is not an object');
+  return {
+    kind: payload.readUInt8(1),
+    exchange: payload.readUInt32LE(2),
+    head,
+    body: payload.subarray(headEnd),
+  };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isHeaders(value: unknown): value is Record<string, string> {
+  return isRecord(value) && Object.values(value).every((each) => typeof each === 'string');
+}
+
+function isRequestHead(head: Record<string, unknown>): head is Omit<WireRequest, 'body'> {
+  const texts = [head['id'], head['method'], head['url'], head['remoteAddress']];
+  return texts.every((each) => typeof each === 'string') && isHeaders(head['headers']);
+}
+
+function isResponseHead(head: Record<string, unknown>): head is Omit<WireResponse, 'body'> {
+  const { status, headers, index } = head;
+  return Number.isInteger(status) && Number.isSafeInteger(index) && isHeaders(headers);
+}
+
+/** What may be told of the other node's refusal; anything else has an unknown outcome. */
+const FAILURE_CODES: readonly ErrorCode[] = [
+  'invalid-request',
+  'permission-denied',
+  'unsupported-path',
+  'unsupported-operation',
+  'conflict',
+  'too-large',
+  'unsupported-media-type',
+  'too-many-requests',
+  'sealed',
+  'overloaded',
+  'no-leader',
+  'internal',
+];
+
+function failureCode(code: unknown): ErrorCode {
+  return FAILURE_CODES.find((each) => each === code) ?? 'outcome-unknown';
+}
+
+/** A dial has its own, longer limit; a request need not wait for it. Nothing was written yet. */
+async function withinMs<T>(promise: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_resolve, reject) => {
+    const error = new ServerError('no-leader', 'the active node could not be reached in time');
+    timer = setTimeout(() => reject(error), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

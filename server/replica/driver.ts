@@ -1,0 +1,382 @@
+/**
+ * The one loop around the raft core. Sockets, timers, the disk, the state machine, and callers
+ * only enqueue; a turn drains all that waits, steps the core, and then does I/O once. So writes
+ * that arrive together share one append per peer and one sync of the disk.
+ *
+ * The order of a turn is the law that the core's promises rest on:
+ *
+ * ```
+ *   inputs, proposals, ticks ──▶ core ──▶ Ready
+ *                                          ├─ entries, hard state ──▶ durable log ─┐ in parallel
+ *                                          ├─ messages ──▶ transport               ┘
+ *                                          ├─ committed entries ──▶ applier
+ *   (log has synced) ──▶ storageAppendDone, and only now messagesAfterAppend ──▶ transport
+ *   (applier has published) ──▶ storageApplied
+ * ```
+ *
+ * A snapshot that the core accepts is installed in the store before the log forgets what led up to
+ * the old state; writes behind it wait for both.
+ *
+ * Ticks follow a monotonic clock. When this process itself was away, peers have not been silent:
+ * their words lie in the sockets. So after a stall the sockets are read first, and a node that
+ * does not lead then counts one tick however long it was; a leader counts what one heartbeat needs.
+ *
+ * Whatever throws in here, a broken invariant or a failing disk, ends the node.
+ */
+
+import assert from 'node:assert/strict';
+import type {
+  Configuration,
+  InstallSnapshot,
+  Message,
+  NodeId,
+  Ready,
+  SnapshotMetadata,
+} from '../raft/message.ts';
+import type { ProposeConfigurationResult, Raft, RaftStatus } from '../raft/raft.ts';
+import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
+import { noLeaderError } from './proposals.ts';
+import type { Proposal, Proposals } from './proposals.ts';
+import { ServerError } from '../errors.ts';
+
+/** What happened outside since the last turn. */
+export type DriverInput =
+  | { readonly kind: 'message'; readonly message: Message }
+  | { readonly kind: 'snapshotReceived'; readonly message: InstallSnapshot; readonly file: string }
+  | { readonly kind: 'appendDone' }
+  | { readonly kind: 'applied'; readonly index: number }
+  | { readonly kind: 'compact'; readonly index: number }
+  | { readonly kind: 'unreachable'; readonly id: NodeId }
+  | { readonly kind: 'snapshotSent'; readonly id: NodeId; readonly isComplete: boolean }
+  | { readonly kind: 'campaign' }
+  | {
+      readonly kind: 'configure';
+      /** Computed in the turn itself, from what is then in force; nothing if that is right already. */
+      readonly edit: (inForce: Configuration) => Configuration | undefined;
+      /** Settled like a write, if the core accepts the change. */
+      readonly proposal: Proposal;
+      readonly refused: (result: RefusedConfiguration) => void;
+    }
+  | {
+      readonly kind: 'transfer';
+      readonly to: NodeId;
+      readonly answer: (began: boolean) => void;
+    };
+
+export type RefusedConfiguration =
+  Exclude<ProposeConfigurationResult, { kind: 'accepted' }> | { readonly kind: 'unchanged' };
+
+export type DriverOptions = {
+  readonly raft: Raft;
+  readonly log: DurableLog;
+  readonly proposals: Proposals;
+  readonly heartbeatTicks: number;
+  send(message: Message): void;
+  /** Ends a turn: everything sent since the last call goes out. */
+  flush(): void;
+  sendSnapshot(message: InstallSnapshot): void;
+  applyEntries(entries: Ready['committedEntries']): void;
+  /** Replaces the store; resolves when that is durable. */
+  installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
+  /** The file of a snapshot that is of no use any more. */
+  discardSnapshot(file: string): void;
+  /** After each turn. */
+  observe(status: RaftStatus): void;
+  onFatal(error: unknown): void;
+};
+
+export type AppendStatistics = {
+  /** Appends that were synced, how long the last took, and the mean and the longest of all. */
+  readonly count: number;
+  readonly lastMs: number;
+  readonly meanMs: number;
+  readonly maxMs: number;
+};
+
+export const TICK_MS = 10;
+/** Later than this is a stall: the timer of a healthy process is late by a fraction of a tick. */
+const STALL_TICKS = 2;
+/** A turn that asks for ever more work is a bug, not a load. */
+const READY_ROUNDS_MAX = 1_000;
+
+type Append = {
+  readonly token: number;
+  readonly messages: readonly Message[];
+  isDurable: boolean;
+};
+
+/**
+ * Invariants:
+ * - `#appends` holds the writes under way in the order of their tokens; they are reported to the
+ *   core in that order, whichever finishes first.
+ * - Nothing happens after `stop()` or a fatal error.
+ */
+export class Driver {
+  readonly #options: DriverOptions;
+  #inputs: DriverInput[] = [];
+  #isScheduled = false;
+  #isStopped = true;
+  readonly #appends: Append[] = [];
+  /** The end of the last installation, while one is under way: log writes queue behind it. */
+  #installation: Promise<void> | undefined;
+  /** Snapshots that arrived, by position, until the core wants or ignores them. */
+  readonly #snapshotFiles = new Map<string, string>();
+  #timer: NodeJS.Timeout | undefined;
+  #lastTickMs = 0;
+  #areSocketsDrained = false;
+  #wasLeader = false;
+  #statistics = { count: 0, lastMs: 0, totalMs: 0, maxMs: 0 };
+
+  constructor(options: DriverOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#isStopped = false;
+    this.#lastTickMs = performance.now();
+    this.#timer = setInterval(() => this.wake(), TICK_MS);
+    this.wake();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    for (const input of this.#inputs) {
+      if (input.kind === 'configure') input.refused({ kind: 'notLeader' });
+      if (input.kind === 'transfer') input.answer(false);
+    }
+    this.#inputs = [];
+  }
+
+  enqueue(input: DriverInput): void {
+    if (this.#isStopped) return;
+    this.#inputs.push(input);
+    this.wake();
+  }
+
+  /** Sees to it that a turn comes; also for what waits in `proposals`. */
+  wake(): void {
+    if (this.#isScheduled || this.#isStopped) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      if (this.#isStopped) return;
+      try {
+        this.#turn();
+      } catch (error) {
+        this.#fail(error);
+      }
+    });
+  }
+
+  appendStatistics(): AppendStatistics {
+    const { count, lastMs, totalMs, maxMs } = this.#statistics;
+    return { count, lastMs, maxMs, meanMs: count === 0 ? 0 : totalMs / count };
+  }
+
+  #fail(error: unknown): void {
+    if (this.#isStopped) return;
+    this.stop();
+    this.#options.onFatal(error);
+  }
+
+  #turn(): void {
+    const { raft, flush, observe } = this.#options;
+    const inputs = this.#inputs;
+    this.#inputs = [];
+    for (const input of inputs) this.#take(input);
+    this.#tick();
+    this.#propose();
+    for (let rounds = 0; raft.hasReady(); rounds += 1) {
+      assert(rounds < READY_ROUNDS_MAX, 'the core never comes to rest');
+      this.#carryOut(raft.ready());
+      this.#reportAppends();
+    }
+    this.#dropUnwantedSnapshots();
+    flush();
+    observe(raft.status());
+  }
+
+  #take(input: DriverInput): void {
+    const { raft } = this.#options;
+    switch (input.kind) {
+      case 'message':
+        return raft.step(input.message);
+      case 'snapshotReceived':
+        this.#snapshotFiles.set(positionKey(input.message.snapshot), input.file);
+        return raft.step(input.message);
+      case 'appendDone':
+        return this.#reportAppends();
+      case 'applied':
+        return raft.storageApplied(input.index);
+      case 'compact':
+        return raft.compact(input.index);
+      case 'unreachable':
+        return raft.reportUnreachable(input.id);
+      case 'snapshotSent':
+        return raft.reportSnapshot(input.id, input.isComplete);
+      case 'campaign':
+        return raft.campaign();
+      case 'configure':
+        return this.#configure(input);
+      case 'transfer':
+        return input.answer(raft.transferLeadership(input.to));
+    }
+  }
+
+  #configure({ edit, proposal, refused }: DriverInput & { readonly kind: 'configure' }): void {
+    const { raft, proposals } = this.#options;
+    const configuration = edit(raft.status().configuration);
+    if (configuration === undefined) {
+      refused({ kind: 'unchanged' });
+      return;
+    }
+    const result = raft.proposeConfiguration(configuration);
+    if (result.kind === 'accepted') proposals.accepted([proposal], result.index, result.term);
+    else refused(result);
+  }
+
+  #tick(): void {
+    const { raft, proposals, heartbeatTicks } = this.#options;
+    const nowMs = performance.now();
+    const dueTicks = Math.floor((nowMs - this.#lastTickMs) / TICK_MS);
+    if (dueTicks === 0) return;
+    const isStalled = STALL_TICKS < dueTicks;
+    if (isStalled && !this.#areSocketsDrained) {
+      // The next turn comes after the event loop has read what is in the sockets.
+      this.#areSocketsDrained = true;
+      this.wake();
+      return;
+    }
+    this.#areSocketsDrained = false;
+    this.#lastTickMs += dueTicks * TICK_MS;
+    const stalledTicks = this.#wasLeader ? heartbeatTicks : 1;
+    const ticks = isStalled ? Math.min(dueTicks, stalledTicks) : dueTicks;
+    for (let tick = 0; tick < ticks; tick += 1) raft.tick();
+    proposals.expire(nowMs);
+  }
+
+  #propose(): void {
+    const { raft, proposals } = this.#options;
+    for (const batch of proposals.takeBatches()) {
+      const result = raft.propose(batch.map((proposal) => proposal.command));
+      if (result.kind === 'accepted') {
+        proposals.accepted(batch, result.firstIndex, result.term);
+        continue;
+      }
+      for (const { reject } of batch) {
+        reject(result.kind === 'notLeader' ? noLeaderError() : overloadedError());
+      }
+    }
+  }
+
+  #carryOut(ready: Ready): void {
+    const { send, sendSnapshot, applyEntries } = this.#options;
+    if (ready.appendToken !== 0) this.#append(ready);
+    for (const message of ready.messages) {
+      if (message.kind === 'installSnapshot') sendSnapshot(message);
+      else send(message);
+    }
+    if (ready.committedEntries.length > 0) applyEntries(ready.committedEntries);
+    const isLeader = this.#options.raft.status().role === 'leader';
+    if (this.#wasLeader && !isLeader) this.#options.proposals.leadershipLost(performance.now());
+    this.#wasLeader = isLeader;
+  }
+
+  #append(ready: Ready): void {
+    const { appendToken: token, messagesAfterAppend: messages } = ready;
+    const { hardState, snapshot, entries } = ready;
+    const append: Append = { token, messages, isDurable: false };
+    this.#appends.push(append);
+    const isEmpty = hardState === undefined && snapshot === undefined && entries.length === 0;
+    if (isEmpty) {
+      // Nothing to write: durable as soon as everything before it is.
+      append.isDurable = true;
+      return;
+    }
+    const position = snapshot && {
+      index: snapshot.lastIncludedIndex,
+      term: snapshot.lastIncludedTerm,
+    };
+    void this.#write({ hardState, reset: position, entries }, snapshot, append);
+  }
+
+  /** Reports its failure to `#fail` and never rejects. */
+  async #write(
+    write: LogAppend,
+    snapshot: SnapshotMetadata | undefined,
+    append: Append,
+  ): Promise<void> {
+    try {
+      if (snapshot === undefined && this.#installation === undefined) {
+        const startMs = performance.now();
+        await this.#options.log.append(write);
+        this.#count(performance.now() - startMs);
+      } else {
+        const written = this.#writeBehind(this.#installation, write, snapshot);
+        this.#installation = written;
+        await written;
+        if (this.#installation === written) this.#installation = undefined;
+      }
+      append.isDurable = true;
+      this.enqueue({ kind: 'appendDone' });
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #writeBehind(
+    before: Promise<void> | undefined,
+    write: LogAppend,
+    snapshot: SnapshotMetadata | undefined,
+  ): Promise<void> {
+    await before;
+    if (snapshot !== undefined) await this.#install(snapshot);
+    await this.#options.log.append(write);
+  }
+
+  async #install(snapshot: SnapshotMetadata): Promise<void> {
+    const key = positionKey(snapshot);
+    const file = this.#snapshotFiles.get(key);
+    assert(file !== undefined, 'the core accepted a snapshot that has not arrived');
+    await this.#options.installSnapshot(snapshot, file);
+  }
+
+  #count(ms: number): void {
+    const { count, totalMs, maxMs } = this.#statistics;
+    this.#statistics = {
+      count: count + 1,
+      lastMs: ms,
+      totalMs: totalMs + ms,
+      maxMs: Math.max(maxMs, ms),
+    };
+  }
+
+  #reportAppends(): void {
+    const { raft, send } = this.#options;
+    while (this.#appends[0]?.isDurable === true) {
+      const append = this.#appends.shift();
+      assert(append !== undefined);
+      raft.storageAppendDone(append.token);
+      for (const message of append.messages) {
+        assert(message.kind !== 'installSnapshot', 'a snapshot is sent by the leader');
+        send(message);
+      }
+    }
+  }
+
+  /** The file is also the record of an installation under way: it goes when the log is reset. */
+  #dropUnwantedSnapshots(): void {
+    if (this.#snapshotFiles.size === 0 || this.#installation !== undefined) return;
+    for (const file of this.#snapshotFiles.values()) this.#options.discardSnapshot(file);
+    this.#snapshotFiles.clear();
+  }
+}
+
+function positionKey(snapshot: SnapshotMetadata): string {
+  return `${snapshot.lastIncludedIndex}-${snapshot.lastIncludedTerm}`;
+}
+
+function overloadedError(): ServerError {
+  return new ServerError('overloaded', 'too many bytes wait to be committed');
+}

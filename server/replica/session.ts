@@ -1,0 +1,244 @@
+/**
+ * One run of the raft core, from `start` to `stop`: the core with what the disk held, the loop
+ * around it, and the ways to the peers. Only wiring is in here.
+ */
+
+import { createHash, X509Certificate } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import type { ClusterCredentials, Tenure } from '../core/ports.ts';
+import { ServerError } from '../errors.ts';
+import type { SnapshotMetadata } from '../raft/message.ts';
+import { Raft } from '../raft/raft.ts';
+import type { RaftStatus } from '../raft/raft.ts';
+import type { DurableLog } from '../storage/durable-log.ts';
+import type { Applied, Applier } from './applier.ts';
+import { Driver, TICK_MS } from './driver.ts';
+import type { AppendStatistics, DriverInput } from './driver.ts';
+import type { Proposals } from './proposals.ts';
+import type { Recovery } from './recovery.ts';
+import type { ReplicaStorage } from './replica-storage.ts';
+import { Retention } from './retention.ts';
+import type { ReplicaSettings } from './settings.ts';
+import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
+import { Transport } from './transport.ts';
+import type { PeerNetwork, ReplicaLogger } from './transport.ts';
+
+export type SessionOptions = {
+  readonly nodeId: string;
+  readonly address: string;
+  readonly credentials: ClusterCredentials;
+  readonly storage: ReplicaStorage;
+  readonly network: PeerNetwork;
+  readonly settings: ReplicaSettings;
+  readonly logger: ReplicaLogger;
+  readonly log: DurableLog;
+  readonly recovery: Recovery;
+  readonly applier: Applier;
+  readonly proposals: Proposals;
+  installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
+  /** After each turn, with the term of the last entry applied. */
+  observe(raft: RaftStatus, appliedTerm: number): void;
+  onFatal(error: unknown): void;
+};
+
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #raft: Raft;
+  readonly #driver: Driver;
+  readonly #transport: Transport;
+  readonly #sender: SnapshotSender;
+  readonly #receiver: SnapshotReceiver;
+  readonly #retention: Retention;
+  #appliedTerm: number;
+  #hasCampaigned = false;
+  #lastRole: RaftStatus['role'] = 'follower';
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    const { storage, settings, nodeId, logger } = options;
+    this.#appliedTerm = storage.store.position().lastIncludedTerm;
+    this.#retention = new Retention({
+      entriesMax: settings.trailingLogs,
+      bytesMax: settings.trailingBytesMax,
+    });
+    this.#raft = createRaft(options);
+    this.#transport = this.#createTransport();
+    this.#sender = new SnapshotSender({
+      store: storage.store,
+      logger,
+      dial: (to) => this.#transport.dial(to, 'snapshot'),
+      onDone: (id, isComplete) => this.enqueue({ kind: 'snapshotSent', id, isComplete }),
+    });
+    this.#receiver = new SnapshotReceiver({
+      directory: storage.snapshotDirectory,
+      nodeId,
+      snapshotBytesMax: settings.snapshotBytesMax,
+      logger,
+      onSnapshot: (message, file) => this.enqueue({ kind: 'snapshotReceived', message, file }),
+    });
+    this.#driver = this.#createDriver();
+    this.#driver.start();
+    this.#compact(this.#retention.add(this.#appliedEntries()));
+  }
+
+  /** A connection of a peer. */
+  accept(socket: Socket): void {
+    this.#transport.accept(socket);
+  }
+
+  enqueue(input: DriverInput): void {
+    this.#driver.enqueue(input);
+  }
+
+  wake(): void {
+    this.#driver.wake();
+  }
+
+  status(): RaftStatus {
+    return this.#raft.status();
+  }
+
+  appendStatistics(): AppendStatistics {
+    return this.#driver.appendStatistics();
+  }
+
+  /** Called in the turn in which entries, or a snapshot, became visible. */
+  applied({ entries, position }: Applied): void {
+    this.#appliedTerm = position.lastIncludedTerm;
+    if (entries.length === 0) {
+      this.#retention.reset();
+      return;
+    }
+    this.enqueue({ kind: 'applied', index: position.lastIncludedIndex });
+    this.#compact(this.#retention.add(entries));
+  }
+
+  /** Rejects with `conflict` if nobody takes over within `timeoutMs`. */
+  async transferLeadership(tenure: Tenure, timeoutMs: number): Promise<void> {
+    const target = mostAdvancedVoter(this.status());
+    if (target === undefined) {
+      throw new ServerError('conflict', 'cannot step down: no other voter is available');
+    }
+    const began = await new Promise<boolean>((answer) => {
+      this.enqueue({ kind: 'transfer', to: target, answer });
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), timeoutMs);
+    });
+    const isOver = began && (await Promise.race([tenure.lost.then(() => true), timeout]));
+    clearTimeout(timer);
+    if (!isOver) throw new ServerError('conflict', `cannot step down: ${target} did not take over`);
+  }
+
+  /** Nothing is sent, stepped, or written from now on; what is being written ends. */
+  stop(): void {
+    this.#driver.stop();
+    this.#sender.close();
+    this.#receiver.close();
+    this.#transport.close();
+  }
+
+  closeLog(): Promise<void> {
+    return this.#options.log.close();
+  }
+
+  #createTransport(): Transport {
+    const { network, nodeId, address, logger, credentials, applier } = this.#options;
+    const { raw } = new X509Certificate(credentials.certificatePem);
+    return new Transport({
+      // To hold the certificate is to be in the cluster; saying so catches mixed-up addresses.
+      clusterId: createHash('sha256').update(raw).digest('hex'),
+      nodeId,
+      address,
+      network,
+      logger,
+      addressOf: (id) => applier.configuration().servers.find((each) => each.id === id)?.address,
+      onMessage: (message) => this.enqueue({ kind: 'message', message }),
+      onUnreachable: (id) => this.enqueue({ kind: 'unreachable', id }),
+      onSnapshotConnection: (connection) => this.#receiver.accept(connection),
+    });
+  }
+
+  #createDriver(): Driver {
+    const { log, proposals, settings, applier, installSnapshot, onFatal } = this.#options;
+    return new Driver({
+      raft: this.#raft,
+      log,
+      proposals,
+      heartbeatTicks: ticksOf(settings.heartbeatMs),
+      send: (message) => this.#transport.send(message),
+      flush: () => this.#transport.flush(),
+      sendSnapshot: (message) => this.#sender.send(message),
+      applyEntries: (entries) => applier.enqueue(entries),
+      installSnapshot,
+      discardSnapshot: (file) => void rm(file, { force: true }),
+      observe: (status) => this.#observe(status),
+      onFatal,
+    });
+  }
+
+  #observe(status: RaftStatus): void {
+    const { nodeId, logger, observe } = this.#options;
+    const { role, currentTerm: term } = status;
+    if (role !== this.#lastRole) logger.info({ role, term, from: this.#lastRole }, 'role changed');
+    this.#lastRole = role;
+    const voters = status.configuration.servers.filter((each) => each.suffrage === 'voter');
+    const isAlone = voters.length === 1 && voters[0]?.id === nodeId;
+    if (isAlone && role === 'follower' && !this.#hasCampaigned) {
+      // There is nobody whose heartbeat could be waited for.
+      this.#hasCampaigned = true;
+      this.enqueue({ kind: 'campaign' });
+    }
+    observe(status, this.#appliedTerm);
+  }
+
+  #compact(index: number | undefined): void {
+    if (index === undefined) return;
+    this.enqueue({ kind: 'compact', index });
+    this.#options.log.compact(index);
+  }
+
+  #appliedEntries(): Recovery['entries'] {
+    const { recovery, storage } = this.#options;
+    const { lastIncludedIndex } = storage.store.position();
+    return recovery.entries.filter((entry) => entry.index <= lastIncludedIndex);
+  }
+}
+
+function createRaft({ nodeId, storage, settings, recovery }: SessionOptions): Raft {
+  const { lastIncludedIndex, configuration } = storage.store.position();
+  const { appendBytesMax, inflightAppendsMax, uncommittedBytesMax, commitNotify } = settings;
+  return new Raft({
+    id: nodeId,
+    hardState: recovery.hardState,
+    snapshot: recovery.snapshot,
+    entries: recovery.entries,
+    appliedIndex: lastIncludedIndex,
+    configuration,
+    electionTicks: ticksOf(settings.electionTimeoutMs),
+    heartbeatTicks: ticksOf(settings.heartbeatMs),
+    random: Math.random,
+    commitNotify:
+      commitNotify.kind === 'push'
+        ? commitNotify
+        : { kind: 'piggyback', timeoutTicks: ticksOf(commitNotify.timeoutMs) },
+    limits: { appendBytesMax, inflightAppendsMax, uncommittedBytesMax },
+  });
+}
+
+function ticksOf(ms: number): number {
+  return Math.max(1, Math.round(ms / TICK_MS));
+}
+
+function mostAdvancedVoter({ id, configuration, progress }: RaftStatus): string | undefined {
+  let best: { id: string; matchIndex: number } | undefined;
+  for (const server of configuration.servers) {
+    const peer = progress.get(server.id);
+    const isEligible = server.suffrage === 'voter' && server.id !== id && peer?.recentActive;
+    if (!isEligible || (best !== undefined && peer.matchIndex <= best.matchIndex)) continue;
+    best = { id: server.id, matchIndex: peer.matchIndex };
+  }
+  return best?.id;
+}

@@ -1,0 +1,43 @@
+/** What an operator may set of a replica, each with its unit and its origin. */
+
+export type ReplicaSettings = {
+  readonly heartbeatMs: number;
+  /** A follower waits for a random time in `[electionTimeoutMs, 2 * electionTimeoutMs)`. */
+  readonly electionTimeoutMs: number;
+  /** How followers learn that entries are committed (see `server/raft/replication.ts`). */
+  readonly commitNotify:
+    { readonly kind: 'push' } | { readonly kind: 'piggyback'; readonly timeoutMs: number };
+  /** Applied entries kept for followers that lag, and their bytes; the lesser bound counts. */
+  readonly trailingLogs: number;
+  readonly trailingBytesMax: number;
+  /** The encoded operations of one write. At most storage's `ENTRY_BYTES_MAX`. */
+  readonly entryBytesMax: number;
+  /** Writes that wait or are in flight; more are refused as `overloaded`. */
+  readonly proposalsMax: number;
+  readonly uncommittedBytesMax: number;
+  readonly appendBytesMax: number;
+  readonly inflightAppendsMax: number;
+  /** A larger state is refused when it arrives. */
+  readonly snapshotBytesMax: number;
+};
+
+const MIB = 1024 * 1024;
+
+/** The defaults for a `performance_multiplier`, which stretches both timeouts (OpenBao's is 5). */
+export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
+  return {
+    heartbeatMs: 100 * performanceMultiplier,
+    electionTimeoutMs: 600 * performanceMultiplier,
+    commitNotify: { kind: 'push' },
+    // hashicorp/raft's TrailingLogs.
+    trailingLogs: 10_240,
+    trailingBytesMax: 64 * MIB,
+    // OpenBao's max_entry_size.
+    entryBytesMax: MIB,
+    proposalsMax: 4_096,
+    uncommittedBytesMax: 64 * MIB,
+    appendBytesMax: MIB,
+    inflightAppendsMax: 256,
+    snapshotBytesMax: 16 * 1024 * MIB,
+  };
+}

@@ -1,0 +1,196 @@
+/**
+ * Replicas in one process with all that they have in production but the processes: loopback TLS,
+ * durable logs and LevelDB in temporary directories. For tests of what `server/replica` promises.
+ */
+
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createClusterCredentials } from '../cluster/credentials.ts';
+import { createClusterNetwork } from '../cluster/listener.ts';
+import type { ClusterNetwork } from '../cluster/listener.ts';
+import type { ClusterCredentials } from '../core/ports.ts';
+import { openReplicaStorage } from '../replica/replica-storage.ts';
+import type { ReplicaStorage } from '../replica/replica-storage.ts';
+import { openReplica } from '../replica/replica.ts';
+import type { Replica } from '../replica/replica.ts';
+import { replicaSettings } from '../replica/settings.ts';
+import type { ReplicaSettings } from '../replica/settings.ts';
+
+/** Longer than any election on a busy machine; a test that needs it has failed. */
+export const DEADLINE_MS = 20_000;
+
+export const silentLogger = { info() {}, warn() {}, error() {} };
+
+export type ReplicaClusterOptions = {
+  readonly settings?: Partial<ReplicaSettings>;
+  readonly logThread?: 'worker' | 'inline';
+  /** Wraps what a node's storage opens, to let it fail. */
+  readonly wrapStorage?: (id: string, storage: ReplicaStorage) => ReplicaStorage;
+};
+
+export type ClusterMember = {
+  readonly id: string;
+  readonly replica: Replica;
+  readonly network: ClusterNetwork;
+  /** What `onFatal` was given. */
+  readonly failures: unknown[];
+};
+
+export class ReplicaCluster {
+  readonly credentials: ClusterCredentials;
+  readonly #options: ReplicaClusterOptions;
+  readonly #directory: string;
+  readonly #members = new Map<string, ClusterMember>();
+
+  private constructor(
+    options: ReplicaClusterOptions,
+    directory: string,
+    credentials: ClusterCredentials,
+  ) {
+    this.#options = options;
+    this.#directory = directory;
+    this.credentials = credentials;
+  }
+
+  static async create(options: ReplicaClusterOptions = {}): Promise<ReplicaCluster> {
+    const directory = await mkdtemp(join(tmpdir(), 'replica-'));
+    return new ReplicaCluster(options, directory, await createClusterCredentials());
+  }
+
+  /** A bootstrapped first node `n1` and others up to `n<count>`, all of them voters. */
+  static async formed(count: number, options: ReplicaClusterOptions = {}): Promise<ReplicaCluster> {
+    const cluster = await ReplicaCluster.create(options);
+    const first = await cluster.open('n1');
+    await first.replica.replication.bootstrap(cluster.credentials);
+    for (let number = 2; number <= count; number += 1) await cluster.join(`n${number}`);
+    return cluster;
+  }
+
+  /** Opens a node, new or with what its disk holds, without starting it. */
+  async open(id: string): Promise<ClusterMember> {
+    assert(!this.#members.has(id), `${id} is open`);
+    const { logThread = 'inline', settings, wrapStorage } = this.#options;
+    const network = createClusterNetwork({ host: '127.0.0.1', port: 0, logger: silentLogger });
+    await network.bind();
+    const opened = await openReplicaStorage(join(this.#directory, id), { nodeId: id, logThread });
+    const failures: unknown[] = [];
+    const replica = await openReplica({
+      nodeId: id,
+      clusterAddress: () => `127.0.0.1:${network.port()}`,
+      storage: wrapStorage?.(id, opened) ?? opened,
+      network,
+      settings: { ...replicaSettings(), ...settings },
+      logger: silentLogger,
+      onFatal: (error) => failures.push(error),
+    });
+    const member = { id, replica, network, failures };
+    this.#members.set(id, member);
+    return member;
+  }
+
+  /** Opens a node that its disk knows to be a member, and starts it. */
+  async restart(id: string): Promise<ClusterMember> {
+    const member = await this.open(id);
+    await member.replica.replication.start(this.credentials);
+    return member;
+  }
+
+  /** Adds a fresh node through the leader and waits until it is a voter everywhere it applies. */
+  async join(id: string): Promise<ClusterMember> {
+    const leader = await this.leader();
+    const member = await this.open(id);
+    const address = `127.0.0.1:${member.network.port()}`;
+    await leader.replica.replication.addServer({ id, address });
+    await member.replica.replication.start(this.credentials);
+    await until(leader, () => suffrageOf(leader, id) === 'voter');
+    return member;
+  }
+
+  member(id: string): ClusterMember {
+    const member = this.#members.get(id);
+    assert(member !== undefined, `${id} is not open`);
+    return member;
+  }
+
+  members(): ClusterMember[] {
+    return [...this.#members.values()];
+  }
+
+  /** The node that leads, as soon as one of those that are open does. */
+  async leader(): Promise<ClusterMember> {
+    const done = new AbortController();
+    const signal = AbortSignal.any([done.signal, AbortSignal.timeout(DEADLINE_MS)]);
+    try {
+      return await Promise.any(
+        this.members().map(async (member) => {
+          await member.replica.leadership.acquire(signal);
+          return member;
+        }),
+      );
+    } finally {
+      done.abort();
+    }
+  }
+
+  async stop(id: string): Promise<void> {
+    const { replica, network } = this.member(id);
+    this.#members.delete(id);
+    await replica.close();
+    await network.close();
+  }
+
+  /** Stops a node and removes what its disk holds. */
+  async destroy(id: string): Promise<void> {
+    await this.stop(id);
+    await rm(join(this.#directory, id), { recursive: true });
+  }
+
+  async close(): Promise<void> {
+    for (const { id } of this.members()) await this.stop(id);
+    await rm(this.#directory, { recursive: true });
+  }
+}
+
+/** Waits until `condition` holds after something was applied on the node. */
+export async function until(member: ClusterMember, condition: () => boolean): Promise<void> {
+  if (condition()) return;
+  await new Promise<void>((resolve, reject) => {
+    const unsubscribe = member.replica.changeFeed.subscribe(() => {
+      // After the turn in which the change becomes visible.
+      queueMicrotask(() => {
+        if (condition()) finish(resolve);
+      });
+    });
+    const timer = setTimeout(() => {
+      finish(() => reject(new Error(`${member.id} did not get there: ${String(condition)}`)));
+    }, DEADLINE_MS);
+    const finish = (settle: () => void): void => {
+      clearTimeout(timer);
+      unsubscribe();
+      settle();
+    };
+  });
+}
+
+export function suffrageOf(member: ClusterMember, id: string): string | undefined {
+  const { servers } = member.replica.replication.configuration();
+  return servers.find((server) => server.id === id)?.suffrage;
+}
+
+export async function put(member: ClusterMember, key: string, value: string): Promise<number> {
+  return await member.replica.physical.write([{ kind: 'put', key, value: Buffer.from(value) }]);
+}
+
+/** The value once the node has applied `index`. */
+export async function getAt(
+  member: ClusterMember,
+  key: string,
+  index: number,
+): Promise<string | undefined> {
+  const { physical } = member.replica;
+  assert(await physical.awaitApplied(index, DEADLINE_MS), `${member.id} did not apply ${index}`);
+  const value = physical.get(key);
+  return value === undefined ? undefined : Buffer.from(value).toString();
+}
