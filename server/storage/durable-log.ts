@@ -12,11 +12,8 @@
  */
 
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
 
 import type { Entry, HardState } from '../raft/message.ts';
-import { lockDirectory } from './directory-lock.ts';
 import { encodeEntry } from './entry-codec.ts';
 import { systemFiles } from './log-files.ts';
 import type { LogFiles } from './log-files.ts';
@@ -87,9 +84,7 @@ export async function openDurableLogOn(
   options: DurableLogOptions,
 ): Promise<OpenedLog> {
   assert(options.thread === 'inline' || files === systemFiles, 'functions cannot enter a thread');
-  mkdirSync(directory, { recursive: true });
-  files.syncDirectory(dirname(directory));
-  const unlock = lockDirectory(directory);
+  const unlock = files.enter(directory);
   try {
     const { identity, segmentBytes } = options;
     const { hardState, base, entries, ...rest } = recoverLog({ directory, identity }, files);

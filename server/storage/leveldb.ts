@@ -18,6 +18,7 @@ import { ClassicLevel } from 'classic-level';
 
 import { lockDirectory } from './directory-lock.ts';
 import { childOf, compareKeys, keyAfterChild } from './key-order.ts';
+import { SharedResource } from './shared-resource.ts';
 import { decodeSnapshot, encodeSnapshot } from './snapshot-codec.ts';
 import type { StorePair } from './snapshot-codec.ts';
 import { findStore, nameAfter, pointTo, removeStore, syncStore } from './store-directory.ts';
@@ -66,7 +67,7 @@ export async function openLevelStoreWithSteps(
     const { name, level } = await openCurrent(directory, cacheBytes);
     const position = await readPosition(level);
     const setting = { directory, cacheBytes, reached, unlock };
-    return new LevelStore(setting, new Generation(name, level), position);
+    return new LevelStore(setting, new Database(name, level), position);
   } catch (error) {
     unlock();
     throw error;
@@ -106,33 +107,34 @@ async function openLevel(
   return level;
 }
 
-/** A database and the readers it has; retired by an import, it is closed when the last one left. */
-class Generation {
+/** A database, and the views of it as its users. */
+class Database extends SharedResource {
   readonly name: string;
   readonly level: Level;
-  #readers = 0;
-  #whenUnused: (() => void) | undefined;
 
   constructor(name: string, level: Level) {
+    super(() => level.close());
     this.name = name;
     this.level = level;
   }
+}
 
-  enter(): () => void {
-    this.#readers += 1;
-    return () => {
-      this.#readers -= 1;
-      if (this.#readers === 0) this.#whenUnused?.();
-    };
-  }
+/** What readers see: a database as of one position. Its users are listings and exports. */
+class View extends SharedResource {
+  readonly level: Level;
+  readonly position: StorePosition;
+  readonly readOptions: { snapshot: Snapshot; keyEncoding: 'utf8'; valueEncoding: 'buffer' };
 
-  async close(): Promise<void> {
-    if (this.#readers > 0) {
-      await new Promise<void>((resolve) => {
-        this.#whenUnused = resolve;
-      });
-    }
-    await this.level.close();
+  constructor(database: Database, position: StorePosition) {
+    const leave = database.enter();
+    const snapshot = database.level.snapshot();
+    super(async () => {
+      await snapshot.close();
+      leave();
+    });
+    this.level = database.level;
+    this.position = position;
+    this.readOptions = { snapshot, keyEncoding: 'utf8', valueEncoding: 'buffer' };
   }
 }
 
@@ -145,15 +147,13 @@ type LevelStoreSetting = {
 
 /**
  * Invariants:
- * - `#snapshot` is a view of `#generation` as of `#position`.
+ * - `#view` is of `#database`, as of what was published last.
  * - `#applied` is the position of a batch that is written, or being written, and not published.
  */
 class LevelStore implements Store {
   readonly #setting: LevelStoreSetting;
-  #generation: Generation;
-  #snapshot: Snapshot;
-  #readOptions: { snapshot: Snapshot; keyEncoding: 'utf8'; valueEncoding: 'buffer' };
-  #position: StorePosition;
+  #database: Database;
+  #view: View;
   #applied: StorePosition | undefined;
   /** Stays set if an import fails after the switch: this object then shows the wrong store. */
   #isImporting = false;
@@ -161,20 +161,18 @@ class LevelStore implements Store {
   /** The end of the last database that an import replaced. */
   #retired: Promise<void> = Promise.resolve();
 
-  constructor(setting: LevelStoreSetting, generation: Generation, position: StorePosition) {
+  constructor(setting: LevelStoreSetting, database: Database, position: StorePosition) {
     this.#setting = setting;
-    this.#generation = generation;
-    this.#position = position;
-    this.#snapshot = generation.level.snapshot();
-    this.#readOptions = readOptions(this.#snapshot);
+    this.#database = database;
+    this.#view = new View(database, position);
   }
 
   position(): StorePosition {
-    return this.#position;
+    return this.#view.position;
   }
 
   get(key: string): Uint8Array | undefined {
-    return this.#generation.level.getSync(DATA + key, this.#readOptions);
+    return this.#view.level.getSync(DATA + key, this.#view.readOptions);
   }
 
   async list(
@@ -185,11 +183,12 @@ class LevelStore implements Store {
     const after = page.after ?? '';
     const limit = page.limit ?? Infinity;
     assert(limit > 0, 'a page must have room');
-    const leave = this.#generation.enter();
-    const keys = this.#generation.level.keys({
+    const view = this.#view;
+    const leave = view.enter();
+    const keys = view.level.keys({
       gte: DATA + prefix + after,
       lt: prefix === '' ? DATA_END : DATA + keyAfterChild('', prefix),
-      snapshot: this.#snapshot,
+      snapshot: view.readOptions.snapshot,
     });
     const children: string[] = [];
     let last = after;
@@ -204,7 +203,8 @@ class LevelStore implements Store {
           last = child;
           if (children.length < limit) children.push(child);
         }
-        if (last.endsWith('/')) keys.seek(DATA + keyAfterChild(prefix, last));
+        const lastChild = childOf(prefix, lastKey.slice(DATA.length));
+        if (lastChild.endsWith('/')) keys.seek(DATA + keyAfterChild(prefix, lastChild));
       }
       return children;
     } finally {
@@ -216,10 +216,13 @@ class LevelStore implements Store {
   async apply(operations: readonly StoreOperation[], position: StorePosition): Promise<void> {
     assert(this.#applied === undefined, 'apply before the last one was published');
     assert(!this.#isImporting, 'apply during an import');
-    assert(this.#position.lastIncludedIndex <= position.lastIncludedIndex, 'the position recedes');
+    assert(
+      this.#view.position.lastIncludedIndex <= position.lastIncludedIndex,
+      'the position recedes',
+    );
     this.#applied = position;
 
-    const batch = this.#generation.level.batch();
+    const batch = this.#database.level.batch();
     for (const operation of operations) {
       if (operation.kind === 'put') batch.put(DATA + operation.key, asBuffer(operation.value));
       else batch.del(DATA + operation.key);
@@ -230,29 +233,19 @@ class LevelStore implements Store {
 
   publish(): void {
     assert(this.#applied !== undefined, 'publish without apply');
-    const old = this.#snapshot;
-    this.#snapshot = this.#generation.level.snapshot();
-    this.#readOptions = readOptions(this.#snapshot);
-    this.#position = this.#applied;
+    this.#showFrom(this.#database, this.#applied);
     this.#applied = undefined;
-    // Takes effect when the last reader of the snapshot is done; it cannot fail.
-    void old.close();
   }
 
   exportSnapshot() {
-    const generation = this.#generation;
-    const snapshot = this.#snapshot;
-    const position = this.#position;
-    const leave = generation.enter();
-    snapshot.ref();
+    const view = this.#view;
+    const leave = view.enter();
     const release = () => {
-      if (!this.#exports.delete(release)) return;
-      snapshot.unref();
-      leave();
+      if (this.#exports.delete(release)) leave();
     };
     this.#exports.add(release);
-    const chunks = encodeSnapshot(position, readPairs(generation.level, snapshot));
-    return { position, chunks, close: async () => release() };
+    const chunks = encodeSnapshot(view.position, readPairs(view));
+    return { position: view.position, chunks, close: async () => release() };
   }
 
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
@@ -260,7 +253,7 @@ class LevelStore implements Store {
     assert(!this.#isImporting, 'import during an import');
     this.#isImporting = true;
     const { directory, reached } = this.#setting;
-    const name = nameAfter(this.#generation.name);
+    const name = nameAfter(this.#database.name);
     try {
       // Its directory must be gone before there is another old one.
       await this.#retired;
@@ -274,7 +267,7 @@ class LevelStore implements Store {
     reached('switched');
     const level = await openLevel(join(directory, name), { ...this.#setting, create: false });
     reached('opened');
-    this.#replace(new Generation(name, level), position);
+    this.#replace(new Database(name, level), position);
     this.#isImporting = false;
   }
 
@@ -293,7 +286,8 @@ class LevelStore implements Store {
     for (const release of this.#exports) release();
     try {
       await this.#retired;
-      await this.#generation.close();
+      void this.#view.retire();
+      await this.#database.retire();
     } finally {
       this.#setting.unlock();
     }
@@ -321,33 +315,33 @@ class LevelStore implements Store {
     reached('synced');
   }
 
-  #replace(generation: Generation, position: StorePosition): void {
+  #replace(database: Database, position: StorePosition): void {
     const { directory, reached } = this.#setting;
-    const old = this.#generation;
-    const oldSnapshot = this.#snapshot;
-    this.#generation = generation;
-    this.#snapshot = generation.level.snapshot();
-    this.#readOptions = readOptions(this.#snapshot);
-    this.#position = position;
+    const old = this.#database;
+    this.#database = database;
+    this.#showFrom(database, position);
     this.#retired = retire();
     // `close` and the next import hear of a failure.
     this.#retired.catch(() => {});
 
     async function retire(): Promise<void> {
-      void oldSnapshot.close();
-      await old.close();
+      await old.retire();
       await removeStore(directory, old.name);
       reached('removedOld');
     }
   }
+
+  #showFrom(database: Database, position: StorePosition): void {
+    const old = this.#view;
+    this.#view = new View(database, position);
+    // Closing a snapshot cannot fail, and nobody waits for it but its database.
+    void old.retire();
+  }
 }
 
-function readOptions(snapshot: Snapshot) {
-  return { snapshot, keyEncoding: 'utf8', valueEncoding: 'buffer' } as const;
-}
-
-async function* readPairs(level: Level, snapshot: Snapshot): AsyncIterable<StorePair[]> {
-  const pairs = level.iterator({ gte: DATA, lt: DATA_END, snapshot, fillCache: false });
+async function* readPairs(view: View): AsyncIterable<StorePair[]> {
+  const { snapshot } = view.readOptions;
+  const pairs = view.level.iterator({ gte: DATA, lt: DATA_END, snapshot, fillCache: false });
   try {
     for (;;) {
       const group = await pairs.nextv(EXPORT_PAIRS);

@@ -6,6 +6,7 @@
 
 import {
   closeSync,
+  mkdirSync,
   fdatasyncSync,
   fsyncSync,
   ftruncateSync,
@@ -15,8 +16,13 @@ import {
   unlinkSync,
   writevSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
+
+import { lockDirectory } from './directory-lock.ts';
 
 export type LogFiles = {
+  /** Makes the directory if need be, and takes it for this process; returns the release. */
+  enter(directory: string): () => void;
   list(directory: string): string[];
   read(path: string): Buffer;
   /** Opens a file for writing; `create` fails if it exists. */
@@ -33,6 +39,11 @@ export type LogFiles = {
 };
 
 export const systemFiles: LogFiles = {
+  enter(directory) {
+    mkdirSync(directory, { recursive: true });
+    systemFiles.syncDirectory(dirname(directory));
+    return lockDirectory(directory);
+  },
   list: (directory) => readdirSync(directory),
   read: (path) => readFileSync(path),
   create: (path) => openSync(path, 'wx', 0o600),

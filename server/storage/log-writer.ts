@@ -159,7 +159,8 @@ export class LogWriter {
     const size = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     const end = segment.end + size;
     if (segment.filledEnd < end) {
-      segment.filledEnd = Math.ceil(end / ZERO_FILL_BYTES) * ZERO_FILL_BYTES;
+      const next = Math.ceil(end / ZERO_FILL_BYTES) * ZERO_FILL_BYTES;
+      segment.filledEnd = Math.max(end, Math.min(next, this.#options.segmentBytes));
       buffers.push(ZEROS.subarray(0, segment.filledEnd - end));
     }
     writeFully(this.#files, segment.file, { buffers, position: segment.end });

@@ -1,0 +1,24 @@
+/**
+ * A process for `leveldb.test.ts` that kills itself while it imports a snapshot.
+ *
+ *     node import-until-killed.js <store directory> <snapshot file> <index> <step>
+ */
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+
+import { openLevelStoreWithSteps } from './leveldb.ts';
+import { position } from './store.contract.ts';
+
+const [directory, snapshotPath, index, fatalStep] = process.argv.slice(2);
+assert(directory !== undefined && snapshotPath !== undefined);
+
+const store = await openLevelStoreWithSteps(directory, {}, (step) => {
+  if (step === fatalStep) process.kill(process.pid, 'SIGKILL');
+});
+await store.importSnapshot(position(Number(index)), chunks(readFileSync(snapshotPath)));
+await store.close();
+
+async function* chunks(bytes: Buffer) {
+  yield bytes;
+}
