@@ -89,9 +89,9 @@ function readUntilStopped(cluster: Cluster, address: string) {
   const client = new Client(address);
   const failures: string[] = [];
   let reads = 0;
-  let stopping = false;
+  const stopping = new AbortController();
   const loop = (async () => {
-    while (!stopping) {
+    while (!stopping.signal.aborted) {
       const answer = await client
         .request({
           method: 'GET',
@@ -113,7 +113,7 @@ function readUntilStopped(cluster: Cluster, address: string) {
   })();
   return {
     async stop() {
-      stopping = true;
+      stopping.abort();
       await loop;
       return { reads, failures };
     },

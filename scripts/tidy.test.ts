@@ -75,6 +75,9 @@ const PURE: readonly string[] = [
 const IMPURE =
   /\b(Date\.now|new Date\(\)|performance\.|Math\.random|setTimeout|setInterval|setImmediate|process\.|async |await |node:fs|node:net)/;
 
+/** Written with a class so that this line does not match itself. */
+const UNFINISHED = /\b(FIXM[E]|TOD[O])\b|[^\w./-]\/(wor[k]|roo[t])\//g;
+
 const BANNED_NAMES = /(^|\/)(utils?|helpers?|common|misc|manager|types|index|constants)\.ts$/;
 
 type Source = { readonly path: string; readonly text: string; readonly isTest: boolean };
@@ -137,9 +140,8 @@ describe('tidy', () => {
   });
 
   test('nothing unfinished or machine-specific is committed', () => {
-    const marks = ['FIX' + 'ME', 'TO' + 'DO', '/wo' + 'rk/', '/ro' + 'ot/'];
     const violations = sources.flatMap((source) =>
-      marks.filter((mark) => source.text.includes(mark)).map((mark) => `${source.path}: ${mark}`),
+      [...source.text.matchAll(UNFINISHED)].map((match) => `${source.path}: ${match[0]}`),
     );
     expect(violations).toEqual([]);
   });

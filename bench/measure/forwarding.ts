@@ -13,7 +13,7 @@ import { bootstrapIntervals } from '../analysis/bootstrap.ts';
 import { judgeGate, type Gate, type Measured } from '../analysis/gates.ts';
 import { littlesLaw } from '../analysis/laws.ts';
 import { measuredDifference } from '../analysis/paired.ts';
-import { quantile } from '../analysis/quantiles.ts';
+import { quantiles } from '../analysis/quantiles.ts';
 import type { Cluster } from '../cluster/reference-cluster.ts';
 import { connectTargets } from '../load/client.ts';
 import { monotonicNs, systemClock } from '../load/clock.ts';
@@ -306,7 +306,7 @@ function compare(options: {
     reference,
     pairs: differences.length,
     responseP50Us: measuredDifference(differences, 'us', createRandom(options.seed, 'resample')),
-    responseP99Us: quantile({ values: differences, unit: 'us' }, 0.99),
+    responseP99Us: quantiles({ values: differences, unit: 'us' }, [0.99])[0] ?? NOT_MEASURED,
     activeCpuUs: minus(demands[subjectIndex ?? 0]?.active, demands[referenceIndex ?? 0]?.active),
     standbyCpuUs: minus(demands[subjectIndex ?? 0]?.standby, demands[referenceIndex ?? 0]?.standby),
   };

@@ -1,0 +1,278 @@
+/**
+ * The whole run: observe the machine, start clusters, measure, judge, and hand out one result.
+ *
+ * Clusters are started for one experiment and stopped after it, so that no idle process of one
+ * experiment shares the machine with the next. Data directories lie below the run's own directory,
+ * on the file system whose fsync the result names.
+ */
+
+import { mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+
+import { call } from '../cluster/admin-api.ts';
+import { detectCpuGroups } from '../cluster/cpu-group.ts';
+import { startReferenceCluster, type Cluster } from '../cluster/reference-cluster.ts';
+import { monotonicNs } from '../load/clock.ts';
+import { connectTargets } from '../load/client.ts';
+import { judge } from '../report/verdict.ts';
+import type { Forwarding, Lag, LagCurve, Mode, Run, Scaling, ScopedGate } from '../run.ts';
+import { prepare } from '../../workloads/prepare.ts';
+import { findWorkload } from '../../workloads/registry.ts';
+import { bind, type BoundWorkload, type Workload } from '../../workloads/workload.ts';
+import { targetOf } from './drive.ts';
+import { observeEnvironment } from './environment.ts';
+import { measureForwarding } from './forwarding.ts';
+import { measureLag } from './lag.ts';
+import type { Preset } from './preset.ts';
+import { createProgress, type Progress, type Step } from './progress.ts';
+import { createRecorder, type Recorder } from './recorder.ts';
+import { feasibleQuota, measureScaling } from './scaling.ts';
+
+export type Experiment = 'scaling' | 'forwarding' | 'lag';
+
+export type RunOptions = {
+  readonly preset: Preset;
+  readonly experiments: readonly Experiment[];
+  readonly seed: number;
+  /** The run directory. */
+  readonly directory: string;
+  readonly runId: string;
+  readonly command: string;
+  readonly suite: Run['suite'];
+  readonly signal: AbortSignal;
+  readonly output: NodeJS.WriteStream;
+};
+
+type Measuring = RunOptions & {
+  readonly dataDirectory: string;
+  readonly recorder: Recorder;
+  readonly progress: Progress;
+  readonly tenantCores: number;
+};
+
+const LAG_NODES = 3;
+const ASK_TIMEOUT_MS = 10_000;
+const PREPARE_SOCKETS = 16;
+/** Longer than any lag that the piggyback mode should show. */
+const LAG_LISTENER = { consistency_max_index_wait: '2s' };
+
+export async function runCanonical(options: RunOptions): Promise<Run> {
+  const startedAt = new Date();
+  const startedNs = monotonicNs();
+  const progress = createProgress(planSteps(options), options.output);
+  const dataDirectory = mkdtempSync(join(options.directory, 'data-'));
+  const recorder = createRecorder(Date.now(), Date.now);
+  try {
+    progress.next('environment');
+    const environment = await observeEnvironment(dataDirectory);
+    const measuring = {
+      ...options,
+      dataDirectory,
+      recorder,
+      progress,
+      tenantCores: environment.tenantCores,
+    };
+    const gates: ScopedGate[] = [];
+    const scaling = options.experiments.includes('scaling')
+      ? await runScaling(measuring, gates)
+      : null;
+    const { forwarding, lag, version } = await runReplication(measuring, gates);
+    progress.next('report');
+    recorder.write(options.directory);
+    const run = {
+      schemaVersion: 1 as const,
+      runId: options.runId,
+      startedAt: startedAt.toISOString(),
+      durationMs: Math.round((monotonicNs() - startedNs) / 1e6),
+      command: options.command,
+      seed: options.seed,
+      suite: options.suite,
+      target: { kind: 'reference' as const, version, settings: SETTINGS },
+      environment,
+      scaling,
+      forwarding,
+      lag,
+      gates,
+    };
+    return { ...run, verdict: judge(run) };
+  } finally {
+    progress.done();
+    rmSync(dataDirectory, { recursive: true, force: true });
+  }
+}
+
+const SETTINGS = {
+  storage: 'raft on LevelDB, every log append and every apply synced',
+  'client connections': 'plain HTTP/1.1, keep-alive',
+  'cluster connections': 'mutual TLS 1.3 on loopback',
+  'commit index': 'pushed, except in the piggyback curve',
+};
+
+async function runScaling(options: Measuring, gates: ScopedGate[]): Promise<Scaling> {
+  const cpuGroups = detectCpuGroups();
+  const { preset, progress } = options;
+  progress.next('scaling: start');
+  const clusters: { [mode in Mode]?: Cluster } = {};
+  try {
+    for (const [mode, name] of [
+      ['standby-reads', 's'],
+      ['baseline', 'b'],
+    ] as const) {
+      clusters[mode] = await startReferenceCluster({
+        name,
+        mode,
+        directory: join(options.dataDirectory, name),
+        cpuGroups,
+      });
+    }
+    const both = clusters as { [mode in Mode]: Cluster };
+    const workloads = [];
+    for (const name of preset.workloads) {
+      const workload = findWorkload(name);
+      workloads.push({
+        workload,
+        bound: {
+          'standby-reads': await bindTo(both['standby-reads'], workload, options),
+          baseline: await bindTo(both.baseline, workload, options),
+        },
+      });
+    }
+    const result = await measureScaling({
+      clusters: both,
+      workloads,
+      cpuGroups,
+      quotaCores: feasibleQuota({
+        cores: availableParallelism(),
+        tenantCores: options.tenantCores,
+        nodeCount: Math.max(...preset.nodeCounts),
+      }),
+      preset,
+      seed: options.seed,
+      recorder: options.recorder,
+      signal: options.signal,
+      onStep: (name) => progress.next(name),
+    });
+    gates.push(...result.gates);
+    return result.scaling;
+  } finally {
+    await Promise.all(Object.values(clusters).map((cluster) => cluster.stop()));
+  }
+}
+
+/** Forwarding and the pushed curve share a cluster; the piggyback curve needs one of its own. */
+async function runReplication(
+  options: Measuring,
+  gates: ScopedGate[],
+): Promise<{ forwarding: Forwarding | null; lag: Lag | null; version: string }> {
+  const { experiments, preset, progress } = options;
+  const wantsLag = experiments.includes('lag');
+  let forwarding: Forwarding | null = null;
+  let version = 'unknown';
+  const curves: LagCurve[] = [];
+
+  for (const commitNotify of wantsLag ? (['push', 'piggyback'] as const) : (['push'] as const)) {
+    progress.next(`${commitNotify}: start`);
+    const cluster = await startReferenceCluster({
+      name: commitNotify,
+      mode: 'standby-reads',
+      directory: join(options.dataDirectory, commitNotify),
+      storage: { commit_notify: commitNotify },
+      listener: LAG_LISTENER,
+    });
+    try {
+      await cluster.grow(LAG_NODES);
+      version = String((await call('GET', 'sys/health', await cluster.active())).body['version']);
+      if (commitNotify === 'push' && experiments.includes('forwarding')) {
+        progress.next('forwarding');
+        const workload = findWorkload('update-heavy');
+        const { valueBytes } = workload.keyspace;
+        const result = await measureForwarding({
+          cluster,
+          workload: await bindTo(cluster, workload, options),
+          valueBytes: valueBytes.kind === 'fixed' ? valueBytes.bytes : valueBytes.bytesMax,
+          preset,
+          seed: options.seed,
+          signal: options.signal,
+        });
+        gates.push(...result.gates);
+        forwarding = result.forwarding;
+      }
+      if (wantsLag) {
+        progress.next(`lag: ${commitNotify}`);
+        curves.push(
+          await measureLag({
+            cluster,
+            commitNotify,
+            rates: preset.lagRates,
+            durationMs: preset.lagMs,
+            seed: options.seed,
+            signal: options.signal,
+          }),
+        );
+      }
+    } finally {
+      await cluster.stop();
+    }
+  }
+  return { forwarding, lag: wantsLag ? { nodes: LAG_NODES, curves } : null, version };
+}
+
+async function bindTo(
+  cluster: Cluster,
+  workload: Workload,
+  options: Measuring,
+): Promise<BoundWorkload> {
+  const active = await cluster.active();
+  const client = connectTargets({
+    targets: [targetOf(active, active.id)],
+    socketsPerTarget: PREPARE_SOCKETS,
+    nowNs: monotonicNs,
+    caPem: undefined,
+  });
+  try {
+    const setting = await prepare({
+      workload,
+      seed: options.seed,
+      name: `bench-${workload.name}`,
+      writer: options.runId,
+      token: cluster.token,
+      ask: (request) => client.ask(0, request, ASK_TIMEOUT_MS),
+      onCreate: () => {}, // The cluster is ours and goes away with everything in it.
+      signal: options.signal,
+    });
+    return bind(workload, setting);
+  } finally {
+    await client.close();
+  }
+}
+
+/** What takes how long, measured once on two cores; only the time left depends on it. */
+function planSteps({ preset, experiments }: RunOptions): Step[] {
+  const steps: Step[] = [{ name: 'environment', estimateMs: 2_000 }];
+  if (experiments.includes('scaling')) {
+    steps.push({ name: 'scaling: start', estimateMs: 4_000 });
+    for (const count of preset.nodeCounts) {
+      const measuring = preset.workloads.length * preset.slicesPerMode * 2 * (preset.sliceMs + 200);
+      const warming = preset.workloads.length * count * 1_500;
+      steps.push({
+        name: `scaling: ${count} ${count === 1 ? 'node' : 'nodes'}`,
+        estimateMs: measuring + warming,
+      });
+    }
+  }
+  const lagMs = (preset.lagRates.length + 1) * preset.lagMs;
+  for (const commitNotify of ['push', 'piggyback']) {
+    if (commitNotify === 'piggyback' && !experiments.includes('lag')) continue;
+    steps.push({ name: `${commitNotify}: start`, estimateMs: 3_000 });
+    if (commitNotify === 'push' && experiments.includes('forwarding')) {
+      steps.push({
+        name: 'forwarding',
+        estimateMs: preset.forwardingMs + 12 * preset.forwardingCpuSliceMs + 4_000,
+      });
+    }
+    if (experiments.includes('lag'))
+      steps.push({ name: `lag: ${commitNotify}`, estimateMs: lagMs });
+  }
+  return [...steps, { name: 'report', estimateMs: 1_000 }];
+}
