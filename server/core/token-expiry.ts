@@ -127,13 +127,6 @@ export class TokenExpiry {
   }
 }
 
-/** For processes: does not keep one alive. */
-export function systemTimer(delayMs: number, callback: () => void): () => void {
-  const timer = setTimeout(callback, delayMs);
-  timer.unref();
-  return () => clearTimeout(timer);
-}
-
 /** A binary heap by `dueMs`. */
 class MinHeap {
   readonly #items: Pending[] = [];
