@@ -32,6 +32,7 @@ export class Barrier {
   #keyring: Keyring | undefined;
   #readOnly = true;
   #writesBegun = 0;
+  #encryptions = 0;
 
   /** `reader` answers lookups: the physical store itself, or a cache before it. */
   constructor(physical: PhysicalStore, reader: Pick<PhysicalStore, 'get'>) {
@@ -127,9 +128,19 @@ export class Barrier {
     return rotated.activeTerm;
   }
 
-  keyStatus(): { readonly term: number; readonly installTimeMs: number } {
+  /** `encryptions` counts those of this process, under any term. */
+  keyStatus(): {
+    readonly term: number;
+    readonly installTimeMs: number;
+    readonly encryptions: number;
+  } {
     const keyring = this.#openKeyring();
-    return { term: keyring.activeTerm, installTimeMs: keyring.installTimeMs(keyring.activeTerm) };
+    const term = keyring.activeTerm;
+    return {
+      term,
+      installTimeMs: keyring.installTimeMs(term),
+      encryptions: this.#encryptions,
+    };
   }
 
   /** `core/keyring` changed below: another node added a term. */
@@ -151,6 +162,7 @@ export class Barrier {
     const header = Buffer.allocUnsafe(HEADER_BYTES);
     header.writeUInt32BE(keyring.activeTerm, 0);
     header.writeUInt8(VERSION, 4);
+    this.#encryptions += 1;
     return encrypt(key, plaintext, Buffer.from(path), header);
   }
 

@@ -18,11 +18,14 @@
 import { ServerError, isServerError, standbyPleaseForwardError } from '../errors.ts';
 import type { JsonObject, LogicalResponse } from './backend.ts';
 import type { CoreOptions, HaState, Leader } from './core-options.ts';
+import type { Barrier } from './barrier.ts';
 import { NodeLife } from './node-life.ts';
 import { handleCancelableRequest } from './request-handling.ts';
 import type { LogicalCall } from './request-handling.ts';
 import type { SealStatus } from './seal.ts';
 import type { Services } from './services.ts';
+
+export type { CoreOptions, CoreSettings, HaState, Leader } from './core-options.ts';
 
 export class Core {
   readonly #life: NodeLife;
@@ -150,7 +153,7 @@ export class Core {
   }
 
   /** The barrier's keys, for `sys/key-status`. */
-  keyStatus(): { readonly term: number; readonly installTimeMs: number } {
+  keyStatus(): ReturnType<Barrier['keyStatus']> {
     this.#life.requireUnsealed();
     return this.#life.barrier.keyStatus();
   }
