@@ -4,7 +4,6 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -53,8 +52,11 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
     env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
   });
   running.add(child);
-  const exited = once(child, 'exit').then(() => {
-    running.delete(child);
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      running.delete(child);
+      resolve();
+    });
   });
   await untilListening(child, settings.id);
 

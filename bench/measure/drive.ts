@@ -90,7 +90,7 @@ export async function drive(options: DriveOptions): Promise<Drive> {
     signal,
     onInterval: ({ startNs, endNs, completions }) => {
       const after = all.map((node) => usageOf(node));
-      const completedBy = completions.map((row) => row.reduce((sum, { ok }) => sum + ok, 0));
+      const completedBy = completions.map((row) => sum(row.map(({ ok }) => ok)));
       intervals.push({
         elapsedNs: endNs - startNs,
         completed: sum(completedBy),
