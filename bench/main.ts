@@ -14,6 +14,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { startReferenceCluster } from './cluster/reference-cluster.ts';
 import { runCanonical, type Experiment } from './measure/canonical-run.ts';
 import { findPreset } from './measure/preset.ts';
+import { measureReadCost } from './measure/read-cost.ts';
+import { formatMeasured, formatUs } from './report/format.ts';
 import { renderSummary } from './report/terminal.ts';
 import { createRunDirectory, readRun, writeReport, writeRun } from './run-file.ts';
 import type { Mode, Run } from './run.ts';
@@ -55,6 +57,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     });
 
   program
+    .command('read-cost')
+    .description('CPU of a KV read on a standby against a bare node:http server')
+    .action(async () => {
+      const { standbyCpuUs, bareCpuUs, ratio } = await measureReadCost(interruption());
+      console.log(`KV v1 read on a standby   ${formatUs(standbyCpuUs)} of CPU`);
+      console.log(`bare node:http            ${formatUs(bareCpuUs)} of CPU`);
+      console.log(`ratio                     ${formatMeasured(ratio)}`);
+    });
+
+  program
     .command('cluster')
     .description('start a cluster on loopback and keep it until Ctrl-C')
     .option('--nodes <count>', 'how many nodes', parseNodes, 3)
@@ -90,8 +102,6 @@ async function run(flags: RunFlags, argv: readonly string[]): Promise<number> {
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-').slice(0, 19);
   const runId = `${stamp}Z_${suite.commit.slice(0, 7)}`;
   const directory = createRunDirectory(runId);
-  const interrupted = new AbortController();
-  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
 
   const result = await runCanonical({
     preset: findPreset(flags.quick ? 'quick' : flags.full ? 'full' : 'canonical'),
@@ -101,13 +111,19 @@ async function run(flags: RunFlags, argv: readonly string[]): Promise<number> {
     runId,
     command: ['npm run bench', ...(argv.length > 1 ? ['--', ...argv.slice(1)] : [])].join(' '),
     suite,
-    signal: interrupted.signal,
+    signal: interruption(),
     output: process.stderr,
   });
   writeRun(directory, result);
   for (const line of renderSummary(result)) console.log(line);
   console.log(`${relative(process.cwd(), directory)}/report.html`);
   return result.verdict.status === 'invalid' ? EXIT_INVALID_RUN : EXIT_OK;
+}
+
+function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+  return interrupted.signal;
 }
 
 async function runCluster(options: { nodes: number; mode: Mode }): Promise<void> {

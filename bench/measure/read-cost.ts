@@ -1,0 +1,184 @@
+/**
+ * What a KV read on a standby costs beyond the unavoidable: its CPU per request against a bare
+ * `node:http` server that sends the same bytes, in turn, under the same load, in one run.
+ */
+
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import type { Measured } from '../analysis/gates.ts';
+import { measuredRatio } from '../analysis/paired.ts';
+import { expectOk } from '../cluster/admin-api.ts';
+import type { RecordedAnswer } from '../cluster/bare-server.ts';
+import { readProcessUsage } from '../cluster/process-usage.ts';
+import { startReferenceCluster } from '../cluster/reference-cluster.ts';
+import { connectTargets } from '../load/client.ts';
+import { monotonicNs } from '../load/clock.ts';
+import { closedLoop } from '../load/closed-loop.ts';
+import type { Request } from '../load/exchange.ts';
+import { createRandom } from '../random.ts';
+
+const BARE_SERVER = fileURLToPath(new URL('../cluster/bare-server.js', import.meta.url));
+/** `node:http` adds these by itself, to both servers alike. */
+const ADDED_BY_NODE = new Set([
+  'date',
+  'connection',
+  'keep-alive',
+  'content-length',
+  'transfer-encoding',
+]);
+const VALUE_BYTES = 200;
+const CONNECTIONS = 16;
+const WARMUP_MS = 4_000;
+const SLICE_MS = 1_500;
+const INTERVAL_MS = 250;
+const PAIRS = 10;
+
+export type ReadCost = {
+  readonly standbyCpuUs: number;
+  readonly bareCpuUs: number;
+  readonly ratio: Measured;
+};
+
+type Subject = { readonly origin: string; readonly processId: number };
+
+export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
+  const directory = mkdtempSync(join(tmpdir(), 'baobench-read-cost-'));
+  const cluster = await startReferenceCluster({ name: 'c', mode: 'standby-reads', directory });
+  let bare: ChildProcess | undefined;
+  try {
+    await cluster.grow(2);
+    const active = await cluster.active();
+    const standby = cluster.nodes().find(({ id }) => id !== active.id);
+    assert(standby !== undefined, 'a cluster of two has a standby');
+    const request = await prepareRead(active.address, cluster.token);
+    const answer = await recordAnswer(standby.address, request);
+    const file = join(directory, 'answer.json');
+    writeFileSync(file, JSON.stringify(answer));
+    const started = await startBare(file);
+    bare = started.child;
+
+    const subjects = [
+      { origin: standby.address, processId: standby.processId },
+      { origin: started.origin, processId: bare.pid ?? 0 },
+    ] as const;
+    for (const subject of subjects) await cpuPerRequest(subject, request, WARMUP_MS, signal);
+    const pairs = [];
+    for (let pair = 0; pair < PAIRS; pair++) {
+      const order = pair % 2 === 0 ? subjects : subjects.toReversed();
+      const costs = new Map<Subject, number>();
+      for (const subject of order) {
+        costs.set(subject, await cpuPerRequest(subject, request, SLICE_MS, signal));
+      }
+      pairs.push({ left: costs.get(subjects[1]) ?? 0, right: costs.get(subjects[0]) ?? 0 });
+    }
+    return {
+      standbyCpuUs: mean(pairs.map(({ right }) => right)),
+      bareCpuUs: mean(pairs.map(({ left }) => left)),
+      ratio: measuredRatio(pairs, createRandom(1, 'resample')),
+    };
+  } finally {
+    bare?.kill('SIGTERM');
+    await cluster.stop();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+async function prepareRead(address: string, token: string): Promise<Request> {
+  await expectOk('POST', 'sys/mounts/cost', {
+    address,
+    token,
+    body: { type: 'kv', options: { version: '1' } },
+  });
+  await expectOk('POST', 'cost/key', { address, token, body: { value: 'x'.repeat(VALUE_BYTES) } });
+  await expectOk('PUT', 'sys/policies/acl/cost', {
+    address,
+    token,
+    body: { policy: 'path "cost/*" { capabilities = ["read"] }' },
+  });
+  // A token as applications have them: the root token would skip the policy check.
+  const created = await expectOk('POST', 'auth/token/create', {
+    address,
+    token,
+    body: { policies: ['cost'], ttl: '1h' },
+  });
+  const auth = created.body['auth'] as { client_token: string };
+  return {
+    method: 'GET',
+    path: '/v1/cost/key',
+    headers: ['x-vault-token', auth.client_token],
+    body: undefined,
+  };
+}
+
+/** Reads until the standby has the key, and keeps the answer byte for byte. */
+async function recordAnswer(origin: string, request: Request): Promise<RecordedAnswer> {
+  const client = connectTargets({
+    targets: [{ name: 'standby', origin, nodeId: undefined, isActive: false }],
+    socketsPerTarget: 1,
+    nowNs: monotonicNs,
+    caPem: undefined,
+  });
+  try {
+    for (let attempt = 0; attempt < 1_000; attempt++) {
+      const reply = await client.ask(0, request, 5_000);
+      if (reply.status !== 200) continue;
+      const headers = [...reply.headers].filter(([name]) => !ADDED_BY_NODE.has(name)).flat();
+      return { status: 200, headers, body: reply.body.toString('utf8') };
+    }
+    throw new Error('the standby does not answer the read');
+  } finally {
+    await client.close();
+  }
+}
+
+async function startBare(file: string): Promise<{ child: ChildProcess; origin: string }> {
+  const child = spawn(process.execPath, [BARE_SERVER, file], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const port = /listening on (\d+)/.exec(line.toString())?.[1];
+  assert(port !== undefined, `unexpected output of the bare server: ${line.toString()}`);
+  return { child, origin: `http://127.0.0.1:${port}` };
+}
+
+async function cpuPerRequest(
+  subject: Subject,
+  request: Request,
+  durationMs: number,
+  signal: AbortSignal,
+): Promise<number> {
+  let beforeNs = readProcessUsage(subject.processId).cpuNs;
+  const intervals: { cpuNs: number; completed: number }[] = [];
+  const result = await closedLoop({
+    targets: [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }],
+    operationNames: ['read'],
+    connectionsPerTarget: CONNECTIONS,
+    requestsOf: () => [{ ...request, operation: 0 }],
+    durationMs,
+    timeoutMs: 5_000,
+    nowNs: monotonicNs,
+    intervalMs: INTERVAL_MS,
+    onInterval: ({ completions }) => {
+      const afterNs = readProcessUsage(subject.processId).cpuNs;
+      intervals.push({ cpuNs: afterNs - beforeNs, completed: completions[0]?.[0]?.ok ?? 0 });
+      beforeNs = afterNs;
+    },
+    signal,
+  });
+  for (const histogram of result.responses.flat()) histogram.destroy();
+  assert(result.completions[0]?.[0]?.failed.size === 0, 'a read failed');
+  // Connections are made in the first interval, and the engine outlives the last.
+  const counted = intervals.slice(1, -1);
+  const cpuNs = counted.reduce((sum, each) => sum + each.cpuNs, 0);
+  return cpuNs / 1e3 / counted.reduce((sum, each) => sum + each.completed, 0);
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
