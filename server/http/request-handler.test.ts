@@ -99,6 +99,7 @@ class Node {
         limits: { leaderWaitMs: 60_000, requestMs: 90_000 },
       },
       settings: { ...SETTINGS, ...settings },
+      openMetrics: undefined,
       events: {
         requestHandled: () => undefined,
         requestForwarded: () => undefined,

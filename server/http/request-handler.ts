@@ -56,6 +56,8 @@ export type HandlerEvents = {
 export type RequestHandlerOptions = NodeRoutes & {
   readonly forwarding: Forwarding;
   readonly settings: HandlerSettings;
+  /** Served without a token, as the listener's `unauthenticated_metrics_access` allows. */
+  readonly openMetrics: { text(): Promise<string>; readonly contentType: string } | undefined;
   readonly events: HandlerEvents;
 };
 
@@ -191,6 +193,14 @@ export class RequestHandler {
     const { method, url } = incoming;
     const question = url.indexOf('?');
     const path = url.slice('/v1/'.length, question === -1 ? url.length : question);
+    const { openMetrics } = this.#options;
+    if (path === 'sys/metrics' && method === 'GET' && openMetrics !== undefined) {
+      return {
+        status: 200,
+        headers: this.#headers(openMetrics.contentType),
+        body: await openMetrics.text(),
+      };
+    }
     const route = findNodeRoute(method, path);
     if (route === undefined) return undefined;
     const query = new URLSearchParams(question === -1 ? '' : url.slice(question + 1));

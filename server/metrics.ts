@@ -1,0 +1,104 @@
+/**
+ * What a node counts, in Prometheus form under OpenBao's names where it has them. Requests only
+ * add to plain numbers; everything else is asked for when somebody scrapes.
+ */
+
+import { Counter, Gauge, Registry } from 'prom-client';
+
+import type { ReplicaStatus } from './replica/status.ts';
+
+export type MetricsSource = {
+  isActive(): boolean;
+  isUnsealed(): boolean;
+  inFlight(): number;
+  replica(): ReplicaStatus;
+};
+
+/** Added to on the way of a request; never reset. */
+export type Tally = {
+  requests: number;
+  forwards: number;
+  forwardErrors: number;
+  /** Forwarded requests that this node executed as the active one. */
+  forwardsServed: number;
+  writes: number;
+};
+
+export function createTally(): Tally {
+  return { requests: 0, forwards: 0, forwardErrors: 0, forwardsServed: 0, writes: 0 };
+}
+
+export type Metrics = { text(): Promise<string>; readonly contentType: string };
+
+const MICROSECONDS_PER_SECOND = 1e6;
+
+export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = (name: string, help: string, value: () => number): void => {
+    const metric: Counter = new Counter({
+      name,
+      help,
+      registers,
+      collect: (): void => {
+        metric.reset();
+        metric.inc(value());
+      },
+    });
+  };
+  const gauge = (name: string, help: string, value: () => number): void => {
+    const metric = new Gauge({ name, help, registers, collect: () => metric.set(value()) });
+  };
+
+  counter('vault_core_handle_request_count', 'Requests handled.', () => tally.requests);
+  counter('vault_ha_rpc_client_forward_count', 'Requests forwarded.', () => tally.forwards);
+  counter('vault_ha_rpc_client_forward_errors', 'Forwards that failed.', () => tally.forwardErrors);
+  counter(
+    'baobench_forwards_served_total',
+    'Forwarded requests executed here.',
+    () => tally.forwardsServed,
+  );
+  counter('vault_raft_apply', 'Writes proposed.', () => tally.writes);
+  gauge('vault_core_active', '1 on the active node.', () => Number(source.isActive()));
+  gauge('vault_core_unsealed', '1 unless sealed.', () => Number(source.isUnsealed()));
+  gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());
+  addReplica({ gauge, counter, registers }, source);
+  counter('process_cpu_seconds_total', 'User and system CPU time.', () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / MICROSECONDS_PER_SECOND;
+  });
+  gauge('process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss());
+  return { text: () => registry.metrics(), contentType: registry.contentType };
+}
+
+type Add = (name: string, help: string, value: () => number) => void;
+
+function addReplica(
+  { gauge, counter, registers }: { gauge: Add; counter: Add; registers: Registry[] },
+  source: MetricsSource,
+): void {
+  const replica = (): ReplicaStatus => source.replica();
+  gauge('vault_raft_storage_stats_applied_index', 'Applied index.', () => replica().appliedIndex);
+  gauge('vault_raft_storage_stats_commit_index', 'Commit index.', () => replica().commitIndex);
+  gauge('vault_raft_storage_stats_fsm_pending', 'Committed entries not applied yet.', () =>
+    Math.max(0, replica().commitIndex - replica().appliedIndex),
+  );
+  gauge('baobench_raft_term', 'Current term.', () => replica().term);
+  gauge('baobench_raft_proposals', 'Writes that wait or are in flight.', () => replica().proposals);
+  counter('baobench_raft_appends_total', 'Appends synced.', () => replica().appends.count);
+  gauge(
+    'baobench_raft_append_mean_ms',
+    'Mean time to make an append durable.',
+    () => replica().appends.meanMs,
+  );
+  const lag: Gauge<'peer_id'> = new Gauge({
+    name: 'vault_raft_storage_follower_applied_index_delta',
+    help: 'On the leader: committed entries that a peer is not known to have applied.',
+    labelNames: ['peer_id'],
+    registers,
+    collect: (): void => {
+      lag.reset();
+      for (const { id, lagEntries } of replica().peers) lag.set({ peer_id: id }, lagEntries);
+    },
+  });
+}

@@ -1,0 +1,364 @@
+/**
+ * One node, put together: cluster port, storage and consensus, core, backends, HTTP. Whatever a
+ * part needs of another it is given here, so this file is the one place to see who knows whom.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+
+import { createBackends } from './backend-wiring.ts';
+import { createClusterCredentials } from './cluster/credentials.ts';
+import { createForwarder, serveForwarding } from './cluster/forwarding.ts';
+import { createJoinClient } from './cluster/join.ts';
+import { createClusterNetwork, type ClusterNetwork } from './cluster/listener.ts';
+import type { Config } from './config.ts';
+import { ADVERTISEMENT_PATH } from './core/advertisement.ts';
+import { Core } from './core/core.ts';
+import type { ChangeFeed, PhysicalStore } from './core/ports.ts';
+import { ServerError } from './errors.ts';
+import { createHttpServer, type HttpServer } from './http/http-server.ts';
+import type { Identity } from './http/node-port.ts';
+import { RequestHandler } from './http/request-handler.ts';
+import { createMetrics, createTally, type Metrics, type Tally } from './metrics.ts';
+import { openReplicaStorage } from './replica/replica-storage.ts';
+import { openReplica, type Replica } from './replica/replica.ts';
+import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
+
+export type NodeLogger = {
+  debug(fields: object, event: string): void;
+  info(fields: object, event: string): void;
+  warn(fields: object, event: string): void;
+  error(fields: object, event: string): void;
+  fatal(fields: object, event: string): void;
+};
+
+export type Node = {
+  /** `http://host:port`, and `host:port` of the cluster port. */
+  readonly apiAddress: string;
+  readonly clusterAddress: string;
+  /** Resolves with the error if the node cannot go on, as when its disk fails. */
+  readonly failed: Promise<unknown>;
+  /** Finishes what is under way, hands leadership over, and closes everything. */
+  close(): Promise<void>;
+};
+
+/** Bytes of the physical cache, whose entries `cache_size` bounds. */
+const CACHE_BYTES_MAX = 128 * 1024 * 1024;
+/** How long a promotion waits for requests that began on the standby. */
+const PROMOTION_DRAIN_MS = 10_000;
+/** How long a joining node waits for the cluster's state. */
+const JOIN_MS = 60_000;
+
+export async function startNode(config: Config, logger: NodeLogger): Promise<Node> {
+  const { listener } = config;
+  const network = createClusterNetwork({
+    host: listener.clusterHost,
+    port: listener.clusterPort,
+    logger,
+  });
+  let handler: RequestHandler | undefined;
+  const httpServer = createHttpServer({
+    host: listener.host,
+    port: listener.port,
+    tls: readTlsFiles(listener.tls),
+    maxRequestSize: listener.max_request_size,
+    maxConnections: listener.max_connections,
+    handler: {
+      handle: async (incoming) => (handler ?? STARTING).handle(incoming),
+      errorAnswer: (error, requestId) => (handler ?? STARTING).errorAnswer(error, requestId),
+    },
+  });
+  const opened: { close(): Promise<void> }[] = [];
+  try {
+    // Ports first: a port in use is found before anything is touched on disk.
+    await network.bind();
+    opened.push(network);
+    await httpServer.listen();
+    opened.push(httpServer);
+    const node = await assemble(config, logger, { network, httpServer });
+    handler = node.handler;
+    return node;
+  } catch (error) {
+    await Promise.allSettled(opened.map((part) => part.close()));
+    throw error;
+  }
+}
+
+type Ports = { readonly network: ClusterNetwork; readonly httpServer: HttpServer };
+
+async function assemble(
+  config: Config,
+  logger: NodeLogger,
+  { network, httpServer }: Ports,
+): Promise<Node & { readonly handler: RequestHandler }> {
+  const { listener } = config;
+  const nodeId = config.raft.node_id ?? storedNodeId(config.raft.path);
+  const clusterAddress = config.clusterAddress ?? hostPort(listener.clusterHost, network.port());
+  const scheme = listener.tls === undefined ? 'http' : 'https';
+  const listening = `${scheme}://${hostPort(listener.host, httpServer.port())}`;
+  const apiAddress = config.api_addr ?? listening;
+  const version = packageVersion();
+  const clock = (): number => Date.now();
+  const leaseTtl = {
+    defaultSeconds: Math.floor(config.default_lease_ttl / 1000),
+    maxSeconds: Math.floor(config.max_lease_ttl / 1000),
+  };
+
+  let fail: (error: unknown) => void = () => undefined;
+  const failed = new Promise<unknown>((resolve) => {
+    fail = resolve;
+  });
+  const storage = await openReplicaStorage(config.raft.path, {
+    nodeId,
+    logThread: config.raft.log_thread,
+  });
+  const replica = await openReplica({
+    nodeId,
+    clusterAddress: () => clusterAddress,
+    storage,
+    network,
+    settings: raftSettings(config),
+    logger,
+    onFatal: fail,
+  });
+
+  const tally = createTally();
+  const metrics = createMetrics(
+    {
+      isActive: () => !core.standby(),
+      isUnsealed: () => !core.isSealed(),
+      inFlight: () => httpServer.inFlight(),
+      replica: () => replica.status(),
+    },
+    tally,
+  );
+  const core: Core = new Core({
+    physical: counted(replica.physical, tally),
+    changeFeed: replica.changeFeed,
+    leadership: replica.leadership,
+    replication: replica.replication,
+    joinClient: createJoinClient(),
+    createCredentials: createClusterCredentials,
+    backends: createBackends({
+      core: () => core,
+      replication: replica.replication,
+      version,
+      leaseTtl,
+      metrics: metrics.text,
+      stateHash: config.introspection ? () => stateHash(replica) : undefined,
+      clock,
+    }),
+    settings: {
+      clusterName: config.cluster_name ?? '',
+      apiAddress,
+      clusterAddress,
+      earlyForward: config.early_forward,
+      promotion: config.promotion,
+      disableStandbyReads: config.disable_standby_reads,
+      cache: config.disable_cache
+        ? undefined
+        : { entriesMax: config.cache_size, bytesMax: CACHE_BYTES_MAX },
+      defaultLeaseTtlSeconds: leaseTtl.defaultSeconds,
+      maxLeaseTtlSeconds: leaseTtl.maxSeconds,
+      drainMsMax: PROMOTION_DRAIN_MS,
+      joinMsMax: JOIN_MS,
+    },
+    logger,
+    clock,
+  });
+
+  const forwarder = createForwarder(network);
+  const identity = identityOf(core, { nodeId, version });
+  const parts = { config, logger, core, replica, identity, tally, metrics };
+  const handler = createHandler(parts, forwarder.forward);
+  serveForwarding(network, (request) => {
+    tally.forwardsServed += 1;
+    return handler.serveForwarded(request);
+  });
+  return {
+    handler,
+    apiAddress: listening,
+    clusterAddress,
+    failed,
+    close: async () => {
+      await httpServer.close();
+      await core.seal();
+      forwarder.close();
+      await replica.close();
+      await network.close();
+    },
+  };
+}
+
+type HandlerParts = {
+  readonly config: Config;
+  readonly logger: NodeLogger;
+  readonly core: Core;
+  readonly replica: Replica;
+  readonly identity: Identity;
+  readonly tally: Tally;
+  readonly metrics: Metrics;
+};
+
+function createHandler(
+  { config, logger, core, replica, identity, tally, metrics }: HandlerParts,
+  forward: ReturnType<typeof createForwarder>['forward'],
+): RequestHandler {
+  const { listener } = config;
+  const { physical } = replica;
+  return new RequestHandler({
+    core,
+    identity,
+    position: {
+      appliedIndex: () => physical.appliedIndex(),
+      committedIndex: () => replica.status().commitIndex,
+      awaitApplied: (index, timeoutMs) => physical.awaitApplied(index, timeoutMs),
+    },
+    jsonLimits: { stringsMax: listener.max_request_json_strings },
+    openMetrics: listener.unauthenticated_metrics_access ? metrics : undefined,
+    forwarding: {
+      core,
+      forward,
+      onLeaderChange: leaderChanges(replica.changeFeed),
+      limits: {
+        leaderWaitMs: config.leader_wait,
+        requestMs: config.default_max_request_duration,
+      },
+    },
+    settings: {
+      disableStandbyReads: config.disable_standby_reads,
+      awaitForwardedWrites: config.await_forwarded_writes,
+      missingIndexForward: listener.consistency_missing_header_forward,
+      inconsistentFallback: listener.consistency_fallback_behavior,
+      indexWaitMs: listener.consistency_max_index_wait,
+      inconsistentStatus: listener.consistency_fail_status,
+      raftNodeIdHeader: config.enable_response_header_raft_node_id,
+      hostnameHeader: config.enable_response_header_hostname,
+    },
+    events: {
+      requestHandled: () => {
+        tally.requests += 1;
+      },
+      requestForwarded: () => {
+        tally.forwards += 1;
+      },
+      forwardFailed: ({ code, message }) => {
+        tally.forwardErrors += 1;
+        logger.warn({ code, reason: message }, 'forwarding failed');
+      },
+      internalError: (error, requestId) => logger.error({ error, requestId }, 'request failed'),
+    },
+  });
+}
+
+function raftSettings({ raft }: Config): ReplicaSettings {
+  return {
+    ...replicaSettings(raft.performance_multiplier),
+    commitNotify:
+      raft.commit_notify === 'push'
+        ? { kind: 'push' }
+        : { kind: 'piggyback', timeoutMs: raft.commit_timeout },
+    trailingLogs: raft.trailing_logs,
+    entryBytesMax: raft.max_entry_size,
+  };
+}
+
+/** The cluster's id never changes: it is asked for until it is known. */
+function identityOf(
+  core: Core,
+  { nodeId, version }: { readonly nodeId: string; readonly version: string },
+): Identity {
+  let cluster: { readonly name: string; readonly id: string } | undefined;
+  const known = (): typeof cluster => {
+    if (cluster === undefined) {
+      const { clusterName: name, clusterId: id } = core.sealStatus();
+      if (name !== undefined && id !== undefined) cluster = { name, id };
+    }
+    return cluster;
+  };
+  return {
+    nodeId,
+    hostname: hostname(),
+    version,
+    clusterName: () => known()?.name,
+    clusterId: () => known()?.id,
+  };
+}
+
+/** Who leads is posted in storage; listeners run after the turn in which it changed. */
+function leaderChanges(changeFeed: ChangeFeed): (listener: () => void) => () => void {
+  const listeners = new Set<() => void>();
+  changeFeed.subscribe((change) => {
+    if (listeners.size === 0) return;
+    if (change.kind === 'keys' && !change.keys.includes(ADVERTISEMENT_PATH)) return;
+    setImmediate(() => {
+      for (const listener of [...listeners]) listener();
+    });
+  });
+  return (listener) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
+}
+
+function counted(physical: PhysicalStore, tally: Tally): PhysicalStore {
+  return {
+    ...physical,
+    write: (operations) => {
+      tally.writes += 1;
+      return physical.write(operations);
+    },
+  };
+}
+
+async function stateHash(replica: Replica): Promise<{ index: number; hash: string }> {
+  const hash = await replica.stateHash();
+  return { index: replica.physical.appliedIndex(), hash };
+}
+
+/** Answers between the moment the port is bound and the moment storage is open. */
+const STARTING = {
+  handle: async () => STARTING.errorAnswer(undefined, ''),
+  errorAnswer: (_error: unknown, _requestId: string) => ({
+    status: 503,
+    headers: ['Content-Type', 'application/json', 'Retry-After', '1'],
+    body: '{"errors":["the server is starting"]}\n',
+  }),
+};
+
+function readTlsFiles(
+  files: Config['listener']['tls'],
+): { readonly cert: Buffer; readonly key: Buffer } | undefined {
+  if (files === undefined) return undefined;
+  try {
+    return { cert: readFileSync(files.certFile), key: readFileSync(files.keyFile) };
+  } catch (error) {
+    throw new ServerError('invalid-request', 'cannot read the TLS files', { cause: error });
+  }
+}
+
+/** Made up once and kept: a node that forgot its id would be another server to the cluster. */
+function storedNodeId(directory: string): string {
+  const file = join(directory, 'node-id');
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  const nodeId = randomUUID();
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  writeFileSync(file, `${nodeId}\n`, { flag: 'wx' });
+  return nodeId;
+}
+
+function hostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function packageVersion(): string {
+  const file = new URL('../../package.json', import.meta.url);
+  const { version } = JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string };
+  return version;
+}
