@@ -47,7 +47,12 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
     });
   };
   const gauge = (name: string, help: string, value: () => number): void => {
-    const metric = new Gauge({ name, help, registers, collect: () => metric.set(value()) });
+    const metric: Gauge = new Gauge({
+      name,
+      help,
+      registers,
+      collect: (): void => metric.set(value()),
+    });
   };
 
   counter('vault_core_handle_request_count', 'Requests handled.', () => tally.requests);
