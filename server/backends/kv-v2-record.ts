@@ -94,6 +94,11 @@ export function putConfiguration(configuration: Configuration): ViewOperation {
   return { kind: 'put', key: CONFIG_KEY, value: Buffer.from(JSON.stringify(configuration)) };
 }
 
+/** Whether `readKeyMetadata` finds any, without parsing it. */
+export function hasKeyMetadata(view: View, path: string): boolean {
+  return path !== '' && !path.endsWith('/') && view.get(METADATA_PREFIX + path) !== undefined;
+}
+
 export function readKeyMetadata(view: View, path: string): KeyMetadata | undefined {
   if (path === '' || path.endsWith('/')) return undefined;
   const bytes = view.get(METADATA_PREFIX + path);

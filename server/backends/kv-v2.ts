@@ -26,9 +26,9 @@ import {
 } from './kv-v2-metadata.ts';
 import {
   DELETE_VERSION_AFTER_DISABLED,
+  hasKeyMetadata,
   putConfiguration,
   readConfiguration,
-  readKeyMetadata,
 } from './kv-v2-record.ts';
 import type { Clock, VersionedHandler, VersionedRequest } from './kv-v2-request.ts';
 import { lockKey } from './kv-v2-request.ts';
@@ -103,7 +103,7 @@ export function createKvV2(clock: Clock): Backend {
     exists: async (request) => {
       const { section, path } = splitPath(request);
       if (path === undefined || (section !== 'data' && section !== 'metadata')) return true;
-      return readKeyMetadata(request.view, path) !== undefined;
+      return hasKeyMetadata(request.view, path);
     },
   };
 }
