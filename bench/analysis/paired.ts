@@ -123,14 +123,14 @@ function walshAverages(differences: readonly number[]): number[] {
 }
 
 /**
- * Returns the largest k such that the signed-rank statistic is at most k - 1 with a probability of
- * at most 2.5 %: so many averages are cut off at either end. Exact up to 60 pairs.
+ * Returns the largest t that the signed-rank statistic does not exceed with a probability of at most
+ * 2.5 %: so many averages are cut off at either end. Exact up to 60 pairs.
  */
 function signedRankCritical(pairCount: number): number {
   if (pairCount > 60) {
     const mean = (pairCount * (pairCount + 1)) / 4;
     const deviation = Math.sqrt((pairCount * (pairCount + 1) * (2 * pairCount + 1)) / 24);
-    return Math.max(0, Math.floor(mean - Z_95 * deviation));
+    return Math.max(0, Math.floor(mean - 0.5 - Z_95 * deviation));
   }
   const rankSum = (pairCount * (pairCount + 1)) / 2;
   let ways = new Float64Array(rankSum + 1);
@@ -145,9 +145,9 @@ function signedRankCritical(pairCount: number): number {
   let cumulated = 0;
   for (let total = 0; total <= rankSum; total++) {
     cumulated += (ways[total] ?? 0) / 2 ** pairCount;
-    if (cumulated > 0.025) return total;
+    if (cumulated > 0.025) return total - 1;
   }
-  return 0;
+  assert.fail('probabilities do not sum to one');
 }
 
 /** Returns the median of numbers in ascending order. */

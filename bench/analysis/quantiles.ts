@@ -22,6 +22,9 @@ const Z_95 = 1.959964;
 /** Effective samples beyond a quantile without which it is not named. */
 export const EXCEEDANCES_MIN = 100;
 
+/** With fewer, the upper bound of the interval would lie beyond the largest sample. */
+const EXCEEDANCES_LEAST = 4;
+
 /** Batches for batch means: enough to estimate a variance, few enough to be long. */
 const BATCH_COUNT = 40;
 
@@ -40,23 +43,39 @@ export type QuantileSeries = {
   readonly droppedCount?: number;
 };
 
+export type QuantileOptions = {
+  /**
+   * Where samples are dear (isolated writes, one a second) fewer effective samples beyond a quantile
+   * may do; the interval then says how little is known. `EXCEEDANCES_MIN` unless given.
+   */
+  readonly exceedancesMin?: number;
+};
+
 /** Returns the quantiles `ps` (ascending, each in (0, 1)) of the series, in the same order. */
-export function quantiles(series: QuantileSeries, ps: readonly number[]): Measured[] {
+export function quantiles(
+  series: QuantileSeries,
+  ps: readonly number[],
+  options: QuantileOptions = {},
+): Measured[] {
+  const { exceedancesMin = EXCEEDANCES_MIN } = options;
+  assert(EXCEEDANCES_LEAST <= exceedancesMin, `too few exceedances: ${exceedancesMin}`);
   const sorted = sortSeries(series);
   let untrusted: Refused | undefined;
   return ps.map((p, index) => {
     assert(0 < p && p < 1, `quantile must lie between 0 and 1: ${p}`);
     assert(index === 0 || (ps[index - 1] ?? 0) < p, 'quantiles must ascend');
-    if (untrusted !== undefined) return untrusted;
-    const measured = quantileOf(series, sorted, p);
-    untrusted = tailRefusal(sorted, p);
-    return untrusted ?? measured;
+    untrusted ??= tailRefusal(sorted, p);
+    return untrusted ?? quantileOf({ series, sorted, p, exceedancesMin });
   });
 }
 
-/** Returns the quantile `p` of the series; see `quantiles`. */
-export function quantile(series: QuantileSeries, p: number): Measured {
-  const [measured] = quantiles(series, [p]);
+/** Returns one quantile of the series; see `quantiles`. */
+export function quantile(
+  series: QuantileSeries,
+  p: number,
+  options: QuantileOptions = {},
+): Measured {
+  const [measured] = quantiles(series, [p], options);
   assert(measured !== undefined);
   return measured;
 }
@@ -87,7 +106,13 @@ function sortSeries(series: QuantileSeries): SortedSeries {
   return { values: sorted, cleanAbove, censoredFrom, droppedCount: series.droppedCount ?? 0 };
 }
 
-function quantileOf(series: QuantileSeries, sorted: SortedSeries, p: number): Measured {
+function quantileOf(asked: {
+  series: QuantileSeries;
+  sorted: SortedSeries;
+  p: number;
+  exceedancesMin: number;
+}): Measured {
+  const { series, sorted, p, exceedancesMin } = asked;
   const { values, censoredFrom, droppedCount } = sorted;
   const total = values.length + droppedCount;
   if (values.length === 0) return { refused: 'no samples' };
@@ -100,7 +125,7 @@ function quantileOf(series: QuantileSeries, sorted: SortedSeries, p: number): Me
   if (censoredFrom <= value) return { refused: `> ${formatBound(censoredFrom, series.unit)}` };
 
   const effective = effectiveSampleSize(indicator(series.values, value), series.values.length);
-  const needed = Math.round(EXCEEDANCES_MIN / (1 - p));
+  const needed = Math.round(exceedancesMin / (1 - p));
   if (effective < needed) {
     return {
       refused: `needs ${formatCount(needed)} effective samples, has ${formatCount(effective)}`,

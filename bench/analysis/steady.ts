@@ -16,6 +16,9 @@ export const WARM_DEMAND_CHANGE_MAX = 0.05;
 
 const MSER_BATCH = 5;
 
+/** Below this many candidates there is nothing to choose from. */
+const MSER_CUTS_MIN = 2;
+
 export type WarmupWindow = {
   readonly requestCount: number;
   readonly cpuSeconds: number;
@@ -49,25 +52,27 @@ function demand(window: WarmupWindow): number {
 
 /**
  * MSER-5 (White 1997): returns how many leading values to cut off so that the standard error of the
- * mean of the rest is smallest; undefined where that is more than half of them.
+ * mean of the rest is smallest; undefined where half of them would not be enough.
  */
 export function truncationPoint(values: readonly number[]): number | undefined {
   const batches: number[] = [];
   for (let start = 0; start + MSER_BATCH <= values.length; start += MSER_BATCH) {
     batches.push(mean(values.slice(start, start + MSER_BATCH)));
   }
-  if (batches.length < 2) return undefined;
+  const lastCut = Math.floor(batches.length / 2);
+  if (lastCut < MSER_CUTS_MIN) return undefined;
 
   let best = 0;
   let bestScore = Number.POSITIVE_INFINITY;
-  for (let cut = 0; cut < batches.length - 1; cut++) {
+  // Over the few batches near the end a small error is an accident: the search stops halfway.
+  for (let cut = 0; cut <= lastCut; cut++) {
     const rest = batches.slice(cut);
     const center = mean(rest);
     const score =
       rest.reduce((total, value) => total + (value - center) ** 2, 0) / rest.length ** 2;
     if (score < bestScore) [best, bestScore] = [cut, score];
   }
-  return best > batches.length / 2 ? undefined : best * MSER_BATCH;
+  return best === lastCut ? undefined : best * MSER_BATCH;
 }
 
 /** The median slope between all pairs of points, in value per step. */

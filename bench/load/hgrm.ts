@@ -15,8 +15,7 @@ const SUB_BUCKET_COUNT = 2048;
 
 export function formatHgrm(histogram: Histogram): string {
   const lines = ['       Value     Percentile TotalCount 1/(1-Percentile)', ''];
-  const points = percentilePoints(histogram);
-  for (const point of points) {
+  for (const point of percentilePoints(histogram)) {
     const columns = [
       (point.valueUs / US_PER_MS).toFixed(3).padStart(12),
       point.fraction.toFixed(12).padStart(2),
@@ -31,7 +30,7 @@ export function formatHgrm(histogram: Histogram): string {
   const whole = (value: number): string => String(value).padStart(12);
   lines.push(
     `#[Mean    = ${summary(histogram.meanUs)}, StdDeviation   = ${summary(histogram.standardDeviationUs)}]`,
-    `#[Max     = ${summary(points.at(-1)?.valueUs ?? 0)}, Total count    = ${whole(histogram.count)}]`,
+    `#[Max     = ${summary(histogram.maxUs)}, Total count    = ${whole(histogram.count)}]`,
     `#[Buckets = ${whole(bucketCount())}, SubBuckets     = ${whole(SUB_BUCKET_COUNT)}]`,
     '',
   );

@@ -8,7 +8,7 @@
 
 import assert from 'node:assert/strict';
 import { createRandom, type Random } from '../random.ts';
-import { createSchedule, type ScheduleSpec } from './schedule.ts';
+import { createSchedule, meanRate, type ScheduleSpec } from './schedule.ts';
 
 const NS_PER_MS = 1_000_000;
 
@@ -76,10 +76,11 @@ export function buildPlan(options: {
   const { seed, schedule, durationMs, workload, routing } = options;
   const arrivals = createSchedule(schedule, createRandom(seed, 'arrival'));
   const durationNs = durationMs * NS_PER_MS;
+  const expectedCount = (meanRate(schedule, durationMs) * durationMs) / 1000;
+  assert(expectedCount <= PLAN_ARRIVALS_MAX, 'plan exceeds PLAN_ARRIVALS_MAX: shorten the phase');
 
   const starts: number[] = [];
   for (let next = arrivals.nextNs(); next < durationNs; next = arrivals.nextNs()) {
-    assert(starts.length < PLAN_ARRIVALS_MAX, 'plan exceeds PLAN_ARRIVALS_MAX: shorten the phase');
     starts.push(next);
   }
 
