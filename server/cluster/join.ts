@@ -12,7 +12,7 @@ const REPLY_BYTES_MAX = 64 * 1024;
 const REDIRECTS_MAX = 2;
 
 export function createJoinClient(): JoinClient {
-  const post = (path: string) => (leaderApiAddress: string, body: JsonObject) =>
+  const post = (path: string) => async (leaderApiAddress: string, body: JsonObject) =>
     postJson(
       new URL(`/v1/sys/storage/raft/bootstrap/${path}`, parseAddress(leaderApiAddress)),
       body,
@@ -44,7 +44,7 @@ async function postJson(target: URL, body: JsonObject): Promise<JsonObject> {
     const reason =
       Array.isArray(errors) && errors.length > 0 ? errors.join('; ') : 'no reason given';
     // The member's refusal is about what this node asked: the operator can act on it.
-    const code = reply.status >= 500 ? 'internal' : 'invalid-request';
+    const code = 400 <= reply.status && reply.status < 500 ? 'invalid-request' : 'internal';
     throw new ServerError(code, `Cannot join: ${url.origin} answered ${reply.status}: ${reason}`);
   }
   throw new ServerError('internal', `Cannot join: more than ${REDIRECTS_MAX} redirects`);

@@ -142,13 +142,12 @@ export class HaRole implements HaSteps {
 
   /** A listener of the change feed: runs in its turn, and does not throw. */
   handleChange(change: Change): void {
-    const caches = { ...this.#parts, services: this.#services };
     try {
       if (change.kind === 'keys') {
-        invalidateKeys(change.keys, caches);
+        invalidateKeys(change.keys, this.#parts, this.#services);
         return;
       }
-      invalidateEverything(caches);
+      invalidateEverything(this.#parts, this.#services);
     } catch (error) {
       this.#parts.onFatal(error);
       return;

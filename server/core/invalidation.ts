@@ -30,8 +30,6 @@ export type Invalidated = {
   readonly physicalCache: PhysicalCache | undefined;
   readonly barrier: Barrier;
   readonly board: AdvertisementBoard;
-  /** Undefined while there are none: on a plain standby, and before `postUnseal`. */
-  readonly services: Services | undefined;
 };
 
 /** The first two segments: `logical/<uuid>/`, `auth/<uuid>/`. */
@@ -40,8 +38,13 @@ const SYSTEM_PREFIX = 'sys/';
 const MOUNTS = tableOf('secret');
 const AUTHS = tableOf('auth');
 
-export function invalidateKeys(keys: readonly string[], caches: Invalidated): void {
-  const { physicalCache, barrier, board, services } = caches;
+/** `services` is undefined while there are none: on a plain standby, and before `postUnseal`. */
+export function invalidateKeys(
+  keys: readonly string[],
+  caches: Invalidated,
+  services: Services | undefined,
+): void {
+  const { physicalCache, barrier, board } = caches;
   if (physicalCache !== undefined) for (const key of keys) physicalCache.invalidate(key);
   if (barrier.isSealed) return;
   // Values sealed under a term that comes in the same batch must open.
@@ -53,8 +56,8 @@ export function invalidateKeys(keys: readonly string[], caches: Invalidated): vo
 }
 
 /** Forgets all that can be forgotten at once. Mounts must be loaded anew before the next request. */
-export function invalidateEverything(caches: Invalidated): void {
-  const { physicalCache, barrier, board, services } = caches;
+export function invalidateEverything(caches: Invalidated, services: Services | undefined): void {
+  const { physicalCache, barrier, board } = caches;
   physicalCache?.clear();
   if (barrier.isSealed) return;
   barrier.reloadKeyring();

@@ -12,6 +12,7 @@ import {
 } from '../testing/core-node.ts';
 import { createMemoryCluster } from '../testing/memory-physical.ts';
 import type { MemoryNode } from '../testing/memory-physical.ts';
+import type { Backend } from './backend.ts';
 import type { Core } from './core.ts';
 import type { JoinClient } from './join.ts';
 
@@ -133,10 +134,33 @@ describe('seal', () => {
     expect(await core.handleRequest(createCall('read', 'secret/a', rootToken))).toBeUndefined();
   });
 
-  test('from within a request does not wait for itself', async () => {
+  test('from within a request does not wait for that request', async () => {
+    const memory = createMemoryCluster().leader();
+    const sealing: Backend = {
+      type: 'system',
+      specialPaths: { root: [], unauthenticated: [], forward: [] },
+      handle: async () => {
+        await core.seal();
+        return undefined;
+      },
+    };
+    const factory = { kind: 'secret', create: () => sealing } as const;
+    const core: Core = createTestCore(
+      memory,
+      { drainMsMax: 60_000 },
+      { backends: { system: factory } },
+    );
+    const { keys, rootToken } = await core.initialize(CONFIG);
+    await unseal(core, keys);
+    await untilActive(core);
+    await core.handleRequest(createCall('update', 'sys/seal', rootToken));
+    expect(core.isSealed()).toBe(true);
+  });
+
+  test('twice at once, on every node', async () => {
     const { active, standby } = await startTestCluster();
     const other = await standby(1);
-    await Promise.all([active.core.seal(), other.core.seal()]);
+    await Promise.all([active.core.seal(), active.core.seal(), other.core.seal()]);
     expect([active.core.isSealed(), other.core.isSealed()]).toEqual([true, true]);
   });
 
@@ -145,6 +169,7 @@ describe('seal', () => {
     const other = await standby(1);
     await active.core.seal();
     await untilActive(other.core);
+    expect(other.core.leader()?.nodeId).toBe('standby-1');
   });
 });
 

@@ -71,7 +71,7 @@ export class NodeLife {
       barrier: this.barrier,
       board: this.#board,
       physicalCache: this.#physicalCache,
-      onFatal: (error) => this.#sealAfter(error),
+      onFatal: (error) => void this.#sealAfter(error),
     });
     // For as long as the process lives: a sealed node's cache must not go stale either.
     options.changeFeed.subscribe((change) => this.#role.handleChange(change));
@@ -295,9 +295,9 @@ export class NodeLife {
     const clusterInfo = readClusterInfo(this.barrier);
     this.#joinTarget = undefined;
     const challenges = new JoinChallenges(joinKeys);
-    const finished = runStandby(this.#role, leadership, { signal, logger }).catch((error) =>
-      this.#sealAfter(error),
-    );
+    const loop = runStandby(this.#role, leadership, { signal, logger });
+    // Not awaited: sealing waits for the loop in its turn.
+    const finished = loop.catch((error: unknown) => void this.#sealAfter(error));
     this.#running = { abort, finished, challenges, clusterInfo };
     logger.info({}, 'unsealed');
   }
@@ -370,9 +370,14 @@ export class NodeLife {
     await this.#options.replication.stop();
   }
 
-  #sealAfter(error: unknown): void {
-    this.#options.logger.error({ error }, 'cannot go on: sealing');
-    void this.seal();
+  async #sealAfter(error: unknown): Promise<void> {
+    const { logger } = this.#options;
+    logger.error({ error }, 'cannot go on: sealing');
+    try {
+      await this.seal();
+    } catch (cause) {
+      logger.error({ error: cause }, 'sealing failed');
+    }
   }
 
   #exclusive<T>(step: () => Promise<T>): Promise<T> {

@@ -23,9 +23,13 @@ describe('validateSealConfig()', () => {
     [1.5, 1, 'shares must be at least one'],
   ];
   test.each(rows)('%s shares, threshold %s: %s', (secretShares, secretThreshold, error) => {
-    const validate = (): void => validateSealConfig({ secretShares, secretThreshold });
-    if (error === undefined) validate();
-    else expect(validate).toThrow(error);
+    let message: string | undefined;
+    try {
+      validateSealConfig({ secretShares, secretThreshold });
+    } catch (refusal) {
+      message = refusal instanceof Error ? refusal.message : String(refusal);
+    }
+    expect(message).toBe(error);
   });
 });
 
