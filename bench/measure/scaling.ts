@@ -89,6 +89,10 @@ export async function measureScaling(
   };
 }
 
+/** The kernel refuses quotas below a millisecond per period. */
+const QUOTA_CORES_MIN = 0.1;
+const QUOTA_CORES_MAX = 0.5;
+
 const MODES: readonly Mode[] = ['standby-reads', 'baseline'];
 
 /** The quota at which `nodeCount` nodes and the generator together leave a fifth of the machine free. */
@@ -99,7 +103,7 @@ export function feasibleQuota(options: {
 }): number {
   // Per CPU second of a node the generator needs about 0.7 of its own (30 us against 40 us).
   const share = (0.8 * options.cores - options.tenantCores - 0.1) / (options.nodeCount * 1.7);
-  return Math.max(0.05, Math.min(0.5, Math.floor(share * 100) / 100));
+  return Math.max(QUOTA_CORES_MIN, Math.min(QUOTA_CORES_MAX, Math.floor(share * 100) / 100));
 }
 
 type SizeOptions = ScalingOptions & {
@@ -169,6 +173,7 @@ async function warmUp(options: SizeOptions, mode: Mode): Promise<number> {
     durationMs: options.preset.warmupMsMax,
     turn: 999,
     isEnough: (intervals) =>
+      intervals.length > 0 &&
       judge(intervals).every(
         (status) =>
           status.requestCount >= requestsMin && status.demandChange <= WARM_DEMAND_CHANGE_MAX,
