@@ -276,7 +276,7 @@ test('any sequence of operations is recovered as it was', async () => {
       await log.close();
       expect(mismatches).toEqual([]);
     }),
-    { numRuns: 200 },
+    { numRuns: 100 },
   );
 });
 
@@ -312,6 +312,6 @@ test('power loss at any moment keeps what was acknowledged, and adds nothing', a
       await again.log.append({ hardState: HARD_STATE, entries: [] });
       await again.log.close();
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   );
 });

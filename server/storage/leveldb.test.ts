@@ -12,6 +12,7 @@ import type { ImportStep } from './leveldb.ts';
 import { createMemoryStore } from './memory.ts';
 import { applyAndPublish, collect, declareStoreContract } from './store.contract.ts';
 import { position, put, remove, textAt } from './store.contract.ts';
+import { encodePosition } from './store-position.ts';
 import type { StoreOperation } from './store.ts';
 
 let root: string;
@@ -92,7 +93,8 @@ describe('a crash during an import', () => {
     await applyAndPublish(store, [put('store', 'old'), remove('only new')], 9);
     await store.close();
 
-    const child = spawnSync(process.execPath, [program, directory, snapshotPath, '8', step]);
+    const at = encodePosition(position(8)).toString();
+    const child = spawnSync(process.execPath, [program, directory, snapshotPath, at, step]);
     expect(child.signal).toBe('SIGKILL');
 
     const again = await openLevelStore(directory);

@@ -118,6 +118,30 @@ test('the error names the file and where its first invalid batch begins', async 
   expect(result).toMatchObject({ file: FIRST, offset: start });
 });
 
+describe('a last batch of valid records is cut off', () => {
+  test('if their order is not the one that was written', async () => {
+    const contents = await writeLog(3, 1e6);
+    const start = await lastBatchStart();
+    const swapped = changed(contents, FIRST, (bytes) => {
+      const middle = start + 8 + bytes.readUInt32LE(start);
+      const end = middle + 8 + bytes.readUInt32LE(middle);
+      const parts = [[0, start], [middle, end], [start, middle], [end]];
+      return Buffer.concat(parts.map(([from, to]) => bytes.subarray(from, to)));
+    });
+    expect(recovered(swapped)).toBe('1 2');
+  });
+
+  test('if it is a copy of the one before', async () => {
+    const contents = await writeLog(3, 1e6);
+    const start = (await writeLog(1, 1e6)).get(FIRST)?.length ?? 0;
+    const end = await lastBatchStart();
+    const repeated = changed(contents, FIRST, (bytes) =>
+      Buffer.concat([bytes.subarray(0, end), bytes.subarray(start, end)]),
+    );
+    expect(recovered(repeated)).toBe('1 2');
+  });
+});
+
 describe('a last batch whose sectors reached the disk in another order', () => {
   test('is cut off if its middle is missing', async () => {
     const contents = await writeLog(3, 1e6);
@@ -165,6 +189,28 @@ describe('with several segments', () => {
       expect(recovered(new Map(contents).set(last, header))).toBe('1 2 3 4 5 6 7 8 9 10 11 12');
     },
   );
+});
+
+test('segments before a reset may go, also if a crash came before they went', async () => {
+  const contents = await writeLog(12, 1000);
+  const options: DurableLogOptions = { ...PLACE, thread: 'inline', segmentBytes: 1000 };
+  const reset = { index: 50, term: 1 };
+  let hasReset = false;
+  // The first moment at which the reset is durable: nothing is removed yet.
+  for (let changeCount = 0; changeCount < 30 && !hasReset; changeCount += 1) {
+    const files = new MemoryLogFiles(contents);
+    const { log } = await openDurableLogOn(files, '/log', options);
+    files.failAfter(changeCount, new Error('power loss'));
+    await log.append({ reset, entries: [] }).catch(() => {});
+
+    const disk = files.contentsAfterPowerLoss(() => false);
+    const { base, segments } = recoverLog(PLACE, new MemoryLogFiles(disk));
+    hasReset = base.index === reset.index;
+    const indexes = segments.slice(0, contents.size).map(({ lastIndex }) => lastIndex);
+    expect(indexes.every((lastIndex) => lastIndex === 0)).toBe(hasReset);
+    expect(disk.size).toBeGreaterThanOrEqual(contents.size);
+  }
+  expect(hasReset).toBe(true);
 });
 
 test('a log of somebody else is refused', async () => {

@@ -59,6 +59,7 @@ export function startInlineSink(
       attempt(() => {
         writer.write([write]);
         events.onDurable(1);
+        while (writer.removeOldest());
       }),
     compact: (index) =>
       attempt(() => {

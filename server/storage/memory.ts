@@ -86,7 +86,9 @@ class MemoryStore implements Store {
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
     assert(this.#applied === undefined, 'import before the last apply was published');
     const imported: StorePair[] = [];
-    for await (const group of decodeSnapshot(position, chunks)) imported.push(...group);
+    for await (const group of decodeSnapshot(position, chunks)) {
+      for (const pair of group) imported.push(pair);
+    }
     this.#keys = imported.map(({ key }) => key);
     this.#values = new Map(imported.map(({ key, value }) => [key, Buffer.from(value)]));
     this.#position = position;

@@ -129,7 +129,7 @@ export function scanSegment(bytes: Buffer, header: SegmentHeader): SegmentScan {
       tail = batch.fault;
       break;
     }
-    records.push(...batch.records);
+    for (const record of batch.records) records.push(record);
     end += batch.bytes;
     sequence += 1;
   }
