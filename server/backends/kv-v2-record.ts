@@ -6,6 +6,11 @@
  *     <prefix>metadata/<path>             KeyMetadata: the versions there are, and what is set
  *     <prefix>versions/<path>/<number>    JSON of one version's data, as it was sent
  *
+ * KeyMetadata is read with every secret, so its versions are no JSON:
+ *
+ *     | u32 length | settings, JSON | entry | entry | ...
+ *     entry:  u48 version | u48 created, ms | u48 deleted, ms (0: not) | u8 destroyed
+ *
  * `<path>/<number>` names one version of one path: equal names would need equal last segments,
  * hence equal numbers and equal paths. Metadata and versions of a path change together, in one
  * batch, and both are read in one turn: no reader sees one without the other. (OpenBao
@@ -20,6 +25,11 @@ const PREFIX = 'kv2-3f9d1c52/';
 export const METADATA_PREFIX = `${PREFIX}metadata/`;
 const VERSIONS_PREFIX = `${PREFIX}versions/`;
 const CONFIG_KEY = `${PREFIX}config`;
+
+const LENGTH_BYTES = 4;
+/** 48 bits: until the year 10889. */
+const TIME_BYTES = 6;
+const ENTRY_BYTES = 3 * TIME_BYTES + 1;
 
 /** path_data.go defaultMaxVersions. */
 const MAX_VERSIONS_DEFAULT = 10;
@@ -87,7 +97,7 @@ export function newKeyMetadata(nowMs: number): KeyMetadata {
 
 export function readConfiguration(view: View): Configuration {
   const bytes = view.get(CONFIG_KEY);
-  return bytes === undefined ? UNCONFIGURED : (decode(bytes) as Configuration);
+  return bytes === undefined ? UNCONFIGURED : (parse(asBuffer(bytes)) as Configuration);
 }
 
 export function putConfiguration(configuration: Configuration): ViewOperation {
@@ -102,13 +112,12 @@ export function hasKeyMetadata(view: View, path: string): boolean {
 export function readKeyMetadata(view: View, path: string): KeyMetadata | undefined {
   if (path === '' || path.endsWith('/')) return undefined;
   const bytes = view.get(METADATA_PREFIX + path);
-  return bytes === undefined ? undefined : (decode(bytes) as KeyMetadata);
+  return bytes === undefined ? undefined : decodeKeyMetadata(bytes);
 }
 
 export function putKeyMetadata(path: string, metadata: KeyMetadata): ViewOperation {
   assert(metadata.oldestVersion <= metadata.currentVersion + 1);
-  const value = Buffer.from(JSON.stringify(metadata));
-  return { kind: 'put', key: METADATA_PREFIX + path, value };
+  return { kind: 'put', key: METADATA_PREFIX + path, value: encodeKeyMetadata(metadata) };
 }
 
 export function deleteKeyMetadata(path: string): ViewOperation {
@@ -119,7 +128,7 @@ export function deleteKeyMetadata(path: string): ViewOperation {
 export function readVersionJson(view: View, path: string, version: number): string {
   const bytes = view.get(versionKey(path, version));
   assert(bytes !== undefined, 'could not find version data');
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
+  return asBuffer(bytes).toString('utf8');
 }
 
 export function putVersion(path: string, version: number, json: string): ViewOperation {
@@ -202,8 +211,46 @@ function versionKey(path: string, version: number): string {
   return `${VERSIONS_PREFIX}${path}/${version}`;
 }
 
+function encodeKeyMetadata({ versions, ...settings }: KeyMetadata): Buffer {
+  const json = Buffer.from(JSON.stringify(settings));
+  const entries = Object.entries(versions);
+  const record = Buffer.alloc(LENGTH_BYTES + json.length + entries.length * ENTRY_BYTES);
+  record.writeUInt32BE(json.length, 0);
+  json.copy(record, LENGTH_BYTES);
+  let offset = LENGTH_BYTES + json.length;
+  for (const [version, { createdMs, deletionMs, destroyed }] of entries) {
+    record.writeUIntBE(Number(version), offset, TIME_BYTES);
+    record.writeUIntBE(createdMs, offset + TIME_BYTES, TIME_BYTES);
+    record.writeUIntBE(deletionMs ?? 0, offset + 2 * TIME_BYTES, TIME_BYTES);
+    record.writeUInt8(destroyed ? 1 : 0, offset + 3 * TIME_BYTES);
+    offset += ENTRY_BYTES;
+  }
+  assert(offset === record.length);
+  return record;
+}
+
+function decodeKeyMetadata(bytes: Uint8Array): KeyMetadata {
+  const record = asBuffer(bytes);
+  const end = LENGTH_BYTES + record.readUInt32BE(0);
+  assert((record.length - end) % ENTRY_BYTES === 0, 'kv metadata has half an entry');
+  const versions: Record<string, VersionMetadata> = {};
+  for (let offset = end; offset < record.length; offset += ENTRY_BYTES) {
+    const deletionMs = record.readUIntBE(offset + 2 * TIME_BYTES, TIME_BYTES);
+    versions[record.readUIntBE(offset, TIME_BYTES)] = {
+      createdMs: record.readUIntBE(offset + TIME_BYTES, TIME_BYTES),
+      deletionMs: deletionMs === 0 ? null : deletionMs,
+      destroyed: record.readUInt8(offset + 3 * TIME_BYTES) === 1,
+    };
+  }
+  const settings = parse(record.subarray(LENGTH_BYTES, end)) as Omit<KeyMetadata, 'versions'>;
+  return { ...settings, versions };
+}
+
 /** Only this file writes these records, so their shape needs no check beyond being JSON. */
-function decode(bytes: Uint8Array): unknown {
-  const { buffer, byteOffset, length } = bytes;
-  return JSON.parse(Buffer.from(buffer, byteOffset, length).toString('utf8'));
+function parse(json: Buffer): unknown {
+  return JSON.parse(json.toString('utf8'));
+}
+
+function asBuffer({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length);
 }
