@@ -112,7 +112,7 @@ export type SystemPorts = {
     list(namespace: Namespace, kind: MountTableKind): readonly MountDescription[];
     /** The mount that serves `path`, by longest prefix; paths of auth mounts start with `auth/`. */
     match(namespace: Namespace, path: string): MountDescription | undefined;
-    /** Throws `conflict`, or says why the type cannot be mounted, or nothing there. */
+    /** Throws `conflict`, or says why not this type, or why nothing can be mounted there. */
     enable(namespace: Namespace, spec: MountSpec): Promise<void>;
     /** Removes the mount and all it stores; nothing happens if there is none. */
     disable(namespace: Namespace, kind: MountTableKind, path: string): Promise<void>;
