@@ -42,7 +42,8 @@ export class Core {
    */
   async handleRequest(call: LogicalCall): Promise<LogicalResponse | undefined> {
     const { gate } = this.#life;
-    if (gate.opened !== undefined) await gate.opened;
+    // Again and again: it may close anew before this turn comes. No `await` between here and `enter`.
+    while (gate.opened !== undefined) await gate.opened;
     const { services, isStandby } = this.#life.requireUnsealed();
     if (services === undefined) throw forwardOrRefuse(call);
 

@@ -12,6 +12,7 @@ import {
 } from '../testing/core-node.ts';
 import { createMemoryCluster } from '../testing/memory-physical.ts';
 import type { MemoryNode } from '../testing/memory-physical.ts';
+import { ROOT_NAMESPACE } from './backend.ts';
 import type { Backend } from './backend.ts';
 import type { Core } from './core.ts';
 import type { JoinClient } from './join.ts';
@@ -228,6 +229,19 @@ describe.each(['reuse', 'rebuild'] as const)('promotion by %s', (promotion) => {
       code: 'standby-please-forward',
     });
   });
+});
+
+test('a node that cannot open what it must know seals itself rather than go on', async () => {
+  const { active, standby, memory, keys } = await startTestCluster();
+  const other = await standby(1);
+  const [entry] = active.core.services().mounts.list(ROOT_NAMESPACE, 'secret');
+  const key = `core/mounts/${entry?.uuid}`;
+  await memory.leader().physical.write([{ kind: 'put', key, value: Buffer.from('garbage') }]);
+  await until(() => active.core.isSealed());
+  other.memory.deliver();
+  await until(() => other.core.isSealed());
+  await expect(unseal(other.core, keys)).rejects.toThrow(`Cannot decrypt ${key}: not authentic`);
+  expect(other.core.isSealed()).toBe(true);
 });
 
 test('a plain standby is promoted by building what it lacks', async () => {

@@ -34,24 +34,30 @@ export function createView(barrier: Barrier, namespace: Namespace, prefix: strin
   };
 }
 
-/** Far below what one log entry may hold, with the longest of paths. */
+/** Far below what one log entry may hold, with the longest of paths; and the size of a page. */
 const DELETES_PER_WRITE = 256;
 
 /** Deletes every key below `prefix`, in batches. */
 export async function clearPrefix(barrier: Barrier, prefix: string): Promise<void> {
-  let batch: ViewOperation[] = [];
   const directories = [prefix];
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
-    for (const child of await barrier.list(directory)) {
-      if (child.endsWith('/')) {
-        directories.push(directory + child);
-        continue;
+    for await (const children of pages(barrier, directory)) {
+      const deletes: ViewOperation[] = [];
+      for (const child of children) {
+        if (child.endsWith('/')) directories.push(directory + child);
+        else deletes.push({ kind: 'delete', key: directory + child });
       }
-      batch.push({ kind: 'delete', key: directory + child });
-      if (batch.length < DELETES_PER_WRITE) continue;
-      await barrier.write(batch);
-      batch = [];
+      if (deletes.length > 0) await barrier.write(deletes);
     }
   }
-  if (batch.length > 0) await barrier.write(batch);
+}
+
+async function* pages(barrier: Barrier, directory: string): AsyncGenerator<readonly string[]> {
+  let after: string | undefined;
+  for (;;) {
+    const children = await barrier.list(directory, { after, limit: DELETES_PER_WRITE });
+    yield children;
+    if (children.length < DELETES_PER_WRITE) return;
+    after = children.at(-1);
+  }
 }
