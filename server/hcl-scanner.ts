@@ -62,8 +62,18 @@ export class Scanner {
 
   /** White space and the three kinds of comments. */
   skipBlank(): void {
-    this.match(/(?:[ \t\r\n]|#[^\n]*|\/\/[^\n]*|\/\*(?:[^*]|\*(?!\/))*\*\/)*/uy);
-    if (this.#text.startsWith('/*', this.#offset)) this.fail('comment not closed, expected "*/"');
+    for (;;) {
+      this.skipSpace();
+      if (this.peek() === '#' || this.#text.startsWith('//', this.#offset)) {
+        this.match(/[^\n]*/uy);
+      } else if (this.#text.startsWith('/*', this.#offset)) {
+        const end = this.#text.indexOf('*/', this.#offset + 2);
+        if (end === -1) this.fail('comment not closed, expected "*/"');
+        this.#offset = end + 2;
+      } else {
+        return;
+      }
+    }
   }
 
   position(): HclPosition {

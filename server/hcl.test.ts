@@ -15,6 +15,7 @@ describe('parseHcl() reads', () => {
     ['numbers', 'a = -1\nb = 1.5e3\nc = 0x1F\nd = 017', { a: -1, b: 1500, c: 31, d: 15 }],
     ['booleans', 'a = true\nb = false', { a: true, b: false }],
     ['escapes', String.raw`s = "a\n\"\\\t\x41\u00e9\101\U0001F600"`, { s: 'a\n"\\\tA\u00e9A😀' }],
+    ['a lone dollar sign', 's = "$ $$ a$"', { s: '$ $$ a$' }],
     ['interpolation as text', 's = "${file("a b")}\u00e9"', { s: '${file("a b")}\u00e9' }],
     ['templates as text', 's = "{{identity.entity.id}}"', { s: '{{identity.entity.id}}' }],
     ['a key in quotes', '"a b" = 1', { 'a b': 1 }],
@@ -74,6 +75,8 @@ describe('parseHcl() says where and what', () => {
     ['{"a": [1,]}', '1:10: expected a JSON value, found "]"'],
     ['{"a": 1', '1:8: expected "," or "}", found the end of the text'],
     ['{"a": 01}', '1:8: expected "," or "}", found "1"'],
+    ['{"a": "b', '1:7: string not closed, expected "\\""'],
+    ['{"a\n": 1}', '1:2: string not closed, expected "\\""'],
     ['{} x', '1:4: expected the end of the document, found "x"'],
     [`a = ${'['.repeat(200)}`, '1:105: nested deeper than 100'],
     [`${'a {'.repeat(200)}`, '1:304: nested deeper than 100'],
@@ -163,6 +166,14 @@ describe('parseHcl() agrees with hcl2-parser', () => {
       { numRuns: 150 },
     );
   });
+});
+
+test('parseHcl() reads a large document without much stack', () => {
+  const blank = `${' '.repeat(200_000)}${'# c\n'.repeat(50_000)}`;
+  const text = 'x'.repeat(500_000);
+  expect(plain(`${blank}a = "${text}"`)).toEqual({ a: text });
+  expect(plain(`{"a": "${text}"}`)).toEqual({ a: text });
+  expect(catchMessage(`{"a": "${text}`)).toBe('1:7: string not closed, expected "\\""');
 });
 
 test('parseHcl() never fails with anything but HclError', () => {

@@ -220,6 +220,7 @@ function parseString(scanner: Scanner): string {
   for (;;) {
     if (scanner.atEnd()) throw new HclError(start, 'string not closed, expected "\\""');
     if (braces === 0) {
+      result += scanner.match(/[^"\\\n$]+/uy) ?? '';
       if (scanner.accept('"')) return result;
       if (scanner.peek() === '\n') scanner.fail('newline in a string, expected "\\""');
       if (scanner.peek() === '\\') {
@@ -293,13 +294,30 @@ function parseJsonValue(scanner: Scanner, depth: number): HclValue {
   const place = scanner.position();
   if (scanner.accept('{')) return { ...place, items: parseJsonItems(scanner, depth) };
   if (scanner.accept('[')) return parseJsonList(scanner, depth);
+  if (scanner.peek() === '"') return parseJsonScalar(readQuoted(scanner), place);
   const scalar = scanner.match(
-    /"(?:[^"\\\n]|\\.)*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true\b|false\b|null\b/uy,
+    /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true\b|false\b|null\b/uy,
   );
   if (scalar === undefined) {
     return scanner.fail(`expected a JSON value, found ${scanner.found()}`);
   }
   return parseJsonScalar(scalar, place);
+}
+
+/** A JSON string with its quotes. Whether it is a good one, JSON.parse says. */
+function readQuoted(scanner: Scanner): string {
+  const start = scanner.position();
+  let text = scanner.next();
+  for (;;) {
+    text += scanner.match(/[^"\\\n]+/uy) ?? '';
+    if (scanner.atEnd() || scanner.peek() === '\n') {
+      throw new HclError(start, 'string not closed, expected "\\""');
+    }
+    const isEnd = scanner.peek() === '"';
+    text += scanner.next();
+    if (isEnd) return text;
+    text += scanner.next();
+  }
 }
 
 function parseJsonScalar(text: string, place: HclPosition): null | boolean | number | string {

@@ -4,7 +4,7 @@
  */
 
 import type { JsonObject, LogicalRequest, LogicalResponse, TokenType } from '../core/backend.ts';
-import { parseDurationSeconds } from './duration.ts';
+import { parseDurationSeconds } from '../duration.ts';
 import {
   booleanField,
   integerField,

@@ -16,7 +16,7 @@ import type {
   TokenEntry,
 } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
-import { formatTime } from './duration.ts';
+import { formatTime } from '../duration.ts';
 import { durationField, invalidRequest, stringField } from './fields.ts';
 import { createToken } from './token-create.ts';
 import type { TokenGrant, TokenPorts } from './token-ports.ts';

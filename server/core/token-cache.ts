@@ -22,6 +22,7 @@ export class TokenCache {
   }
 
   set(entry: TokenEntry, saltedId: string | undefined): void {
+    this.#forget(entry.id);
     if (this.#entries.size >= this.#sizeMax) {
       const oldest = this.#entries.keys().next();
       if (oldest.done !== true) this.#forget(oldest.value);

@@ -21,7 +21,8 @@ const ACCESSOR_PREFIX = 'sys/token/accessor/';
 const PARENT_PREFIX = 'sys/token/parent/';
 
 const SALT_BYTES = 32;
-const PAGE_SIZE = 1000;
+/** Reading and opening so many entries keeps other requests waiting for a few milliseconds. */
+const PAGE_SIZE = 250;
 const EMPTY = new Uint8Array(0);
 
 type AccessorRecord = { readonly tokenId: string; readonly accessor: string };
@@ -75,10 +76,14 @@ export class TokenRecords {
   }
 
   async accessors(): Promise<string[]> {
-    const keys = await this.#view.list(ACCESSOR_PREFIX);
-    return keys.flatMap(
-      (key) => this.#readJson<AccessorRecord>(ACCESSOR_PREFIX + key)?.accessor ?? [],
-    );
+    const accessors: string[] = [];
+    for await (const page of this.#pages(ACCESSOR_PREFIX)) {
+      for (const key of page) {
+        const record = this.#readJson<AccessorRecord>(ACCESSOR_PREFIX + key);
+        if (record !== undefined) accessors.push(record.accessor);
+      }
+    }
+    return accessors;
   }
 
   async children(saltedId: string): Promise<string[]> {
@@ -86,14 +91,8 @@ export class TokenRecords {
   }
 
   /** All salted ids, page by page. */
-  async *saltedIds(): AsyncGenerator<readonly string[]> {
-    let after: string | undefined;
-    for (;;) {
-      const page = await this.#view.list(TOKEN_ID_PREFIX, { after, limit: PAGE_SIZE });
-      if (page.length > 0) yield page;
-      if (page.length < PAGE_SIZE) return;
-      after = page.at(-1);
-    }
+  saltedIds(): AsyncGenerator<readonly string[]> {
+    return this.#pages(TOKEN_ID_PREFIX);
   }
 
   putOperation(saltedId: string, entry: TokenEntry): ViewOperation {
@@ -136,6 +135,16 @@ export class TokenRecords {
 
   #parentKey(parent: string, childSaltedId: string): string {
     return `${PARENT_PREFIX}${this.requireSaltedId(parent)}/${childSaltedId}`;
+  }
+
+  async *#pages(prefix: string): AsyncGenerator<readonly string[]> {
+    let after: string | undefined;
+    for (;;) {
+      const page = await this.#view.list(prefix, { after, limit: PAGE_SIZE });
+      if (page.length > 0) yield page;
+      if (page.length < PAGE_SIZE) return;
+      after = page.at(-1);
+    }
   }
 
   #readSalt(): Uint8Array | undefined {
