@@ -80,7 +80,8 @@ export function createForwarder(network: Pick<ClusterNetwork, 'dial'>): Forwarde
 class Pool {
   readonly #dial: () => Promise<Socket>;
   readonly #connections = new Set<Connection>();
-  #dialing = 0;
+  readonly #dials = new Set<Promise<Connection>>();
+  #nextDial = 0;
 
   constructor(dial: () => Promise<Socket>) {
     this.#dial = dial;
@@ -105,23 +106,30 @@ class Pool {
 
   async #take(timeoutMs: number): Promise<Connection> {
     let least: Connection | undefined;
+    let count = this.#dials.size;
     for (const connection of this.#connections) {
       if (connection.isRetired()) continue;
+      count += 1;
       if (connection.load() === 0) return connection.reserve();
       if (least === undefined || connection.load() < least.load()) least = connection;
     }
-    if (
-      least !== undefined &&
-      this.#connections.size + this.#dialing >= CONNECTIONS_PER_TARGET_MAX
-    ) {
-      return least.reserve();
-    }
-    const opened = await withinMs(this.#open(), timeoutMs);
+    const isFull = CONNECTIONS_PER_TARGET_MAX <= count;
+    if (isFull && least !== undefined) return least.reserve();
+    // With all of them still being dialled, requests queue for them in turn.
+    const dials = [...this.#dials];
+    const dial = isFull ? dials[this.#nextDial++ % dials.length] : this.#dialAnother();
+    assert(dial !== undefined, 'a full pool has a connection, or one to come');
+    const opened = await withinMs(dial, timeoutMs);
     return opened.reserve();
   }
 
+  #dialAnother(): Promise<Connection> {
+    const dial = this.#open().finally(() => this.#dials.delete(dial));
+    this.#dials.add(dial);
+    return dial;
+  }
+
   async #open(): Promise<Connection> {
-    this.#dialing += 1;
     try {
       const socket = await this.#dial();
       const connection = new Connection(socket, () => this.#connections.delete(connection));
@@ -129,8 +137,6 @@ class Pool {
       return connection;
     } catch (error) {
       throw new ServerError('no-leader', 'the active node cannot be reached', { cause: error });
-    } finally {
-      this.#dialing -= 1;
     }
   }
 }
@@ -189,7 +195,6 @@ class Connection {
       const timer = setTimeout(() => {
         this.#hasTimedOut = true;
         this.#fail(exchange, `no answer within ${Math.round(timeoutMs)} ms`);
-        if (this.#waiters.size === 0) this.#socket.destroy();
       }, timeoutMs);
       this.#waiters.set(exchange, { resolve, reject, timer });
       writeFrame(this.#socket, KIND.request, exchange, head, body);
@@ -205,6 +210,7 @@ class Connection {
     const waiter = this.#waiters.get(exchange);
     this.#waiters.delete(exchange);
     clearTimeout(waiter?.timer);
+    if (this.#hasTimedOut && this.#waiters.size === 0) this.#socket.destroy();
     return waiter;
   }
 

@@ -42,7 +42,13 @@ import { ServerError } from '../errors.ts';
 /** What happened outside since the last turn. */
 export type DriverInput =
   | { readonly kind: 'message'; readonly message: Message }
-  | { readonly kind: 'snapshotReceived'; readonly message: InstallSnapshot; readonly file: string }
+  | {
+      readonly kind: 'snapshotReceived';
+      readonly message: InstallSnapshot;
+      readonly file: string;
+      /** Called when it is installed, or was of no use. */
+      readonly done: () => void;
+    }
   | { readonly kind: 'appendDone' }
   | { readonly kind: 'applied'; readonly index: number }
   | { readonly kind: 'compact'; readonly index: number }
@@ -105,6 +111,8 @@ type Append = {
   isDurable: boolean;
 };
 
+type ReceivedSnapshot = { readonly file: string; readonly done: () => void };
+
 /**
  * Invariants:
  * - `#appends` holds the writes under way in the order of their tokens; they are reported to the
@@ -120,7 +128,7 @@ export class Driver {
   /** The end of the last installation, while one is under way: log writes queue behind it. */
   #installation: Promise<void> | undefined;
   /** Snapshots that arrived, by position, until the core wants or ignores them. */
-  readonly #snapshotFiles = new Map<string, string>();
+  readonly #snapshots = new Map<string, ReceivedSnapshot>();
   #timer: NodeJS.Timeout | undefined;
   #lastTickMs = 0;
   #areSocketsDrained = false;
@@ -203,7 +211,7 @@ export class Driver {
       case 'message':
         return raft.step(input.message);
       case 'snapshotReceived':
-        this.#snapshotFiles.set(positionKey(input.message.snapshot), input.file);
+        this.#snapshots.set(positionKey(input.message.snapshot), input);
         return raft.step(input.message);
       case 'appendDone':
         return this.#reportAppends();
@@ -336,10 +344,9 @@ export class Driver {
   }
 
   async #install(snapshot: SnapshotMetadata): Promise<void> {
-    const key = positionKey(snapshot);
-    const file = this.#snapshotFiles.get(key);
-    assert(file !== undefined, 'the core accepted a snapshot that has not arrived');
-    await this.#options.installSnapshot(snapshot, file);
+    const received = this.#snapshots.get(positionKey(snapshot));
+    assert(received !== undefined, 'the core accepted a snapshot that has not arrived');
+    await this.#options.installSnapshot(snapshot, received.file);
   }
 
   #count(ms: number): void {
@@ -367,9 +374,12 @@ export class Driver {
 
   /** The file is also the record of an installation under way: it goes when the log is reset. */
   #dropUnwantedSnapshots(): void {
-    if (this.#snapshotFiles.size === 0 || this.#installation !== undefined) return;
-    for (const file of this.#snapshotFiles.values()) this.#options.discardSnapshot(file);
-    this.#snapshotFiles.clear();
+    if (this.#snapshots.size === 0 || this.#installation !== undefined) return;
+    for (const { file, done } of this.#snapshots.values()) {
+      this.#options.discardSnapshot(file);
+      done();
+    }
+    this.#snapshots.clear();
   }
 }
 

@@ -75,11 +75,15 @@ export class Session {
       nodeId,
       snapshotBytesMax: settings.snapshotBytesMax,
       logger,
-      onSnapshot: (message, file) => this.enqueue({ kind: 'snapshotReceived', message, file }),
+      onSnapshot: (message, file) =>
+        new Promise((done) => this.enqueue({ kind: 'snapshotReceived', message, file, done })),
     });
     this.#driver = this.#createDriver();
     this.#driver.start();
     this.#compact(this.#retention.add(this.#appliedEntries()));
+    for (const { id } of options.applier.configuration().servers) {
+      if (id !== nodeId) this.#transport.greet(id);
+    }
   }
 
   /** A connection of a peer. */
@@ -146,10 +150,8 @@ export class Session {
 
   #createTransport(): Transport {
     const { network, nodeId, address, logger, credentials, applier } = this.#options;
-    const { raw } = new X509Certificate(credentials.certificatePem);
     return new Transport({
-      // To hold the certificate is to be in the cluster; saying so catches mixed-up addresses.
-      clusterId: createHash('sha256').update(raw).digest('hex'),
+      clusterId: clusterIdOf(credentials),
       nodeId,
       address,
       network,
@@ -205,6 +207,12 @@ export class Session {
     const { lastIncludedIndex } = storage.store.position();
     return recovery.entries.filter((entry) => entry.index <= lastIncludedIndex);
   }
+}
+
+/** To hold the certificate is to be in the cluster; its digest says so in a hello. */
+export function clusterIdOf({ certificatePem }: ClusterCredentials): string {
+  const { raw } = new X509Certificate(certificatePem);
+  return createHash('sha256').update(raw).digest('hex');
 }
 
 function createRaft({ nodeId, storage, settings, recovery }: SessionOptions): Raft {

@@ -104,8 +104,9 @@ class Outgoing {
     const receive = (chunk: Buffer): void => {
       for (const payload of reader.push(chunk)) {
         const frame = decodeFrame(payload, to, from);
-        if (frame.kind === 'snapshotReceived') this.#receivedOffset = frame.offset;
-        else if (frame.kind === 'seen') this.#isComplete = true;
+        if (frame.kind === 'snapshotReceived') {
+          this.#receivedOffset = Math.max(this.#receivedOffset, frame.offset);
+        } else if (frame.kind === 'seen') this.#isComplete = true;
         else throw new FrameError(`unexpected ${frame.kind}`);
       }
     };
@@ -159,8 +160,8 @@ export type SnapshotReceiverOptions = {
   /** A transfer that exceeds it is refused. */
   readonly snapshotBytesMax: number;
   readonly logger: ReplicaLogger;
-  /** `file` is complete and durable. */
-  onSnapshot(message: InstallSnapshot, file: string): void;
+  /** `file` is complete and durable; resolves when it is installed, or was of no use. */
+  onSnapshot(message: InstallSnapshot, file: string): Promise<void>;
 };
 
 export class SnapshotReceiver {
@@ -192,7 +193,17 @@ export class SnapshotReceiver {
     for (const socket of this.#sockets.values()) socket.destroy();
   }
 
-  async #receive({ from, socket, reader, early }: SnapshotConnection): Promise<void> {
+  async #receive(connection: SnapshotConnection): Promise<void> {
+    const { message, file } = await this.#spool(connection);
+    await this.#untilInstalled(message, file, connection.socket);
+  }
+
+  async #spool({
+    from,
+    socket,
+    reader,
+    early,
+  }: SnapshotConnection): Promise<{ message: InstallSnapshot; file: string }> {
     const { directory, nodeId, snapshotBytesMax } = this.#options;
     await mkdir(directory, { recursive: true, mode: 0o700 });
     this.#fileCount += 1;
@@ -215,12 +226,26 @@ export class SnapshotReceiver {
       const file = join(directory, snapshotFileName(lastIncludedIndex, lastIncludedTerm));
       await rename(part, file);
       await syncDirectory(directory);
-      this.#options.onSnapshot(message, file);
-      socket.end(Buffer.concat(encodeControl({ kind: 'seen' })));
+      return { message, file };
     } finally {
       await spool.close();
       await rm(part, { force: true });
     }
+  }
+
+  /**
+   * The sender is told only then: it would find that the node still lacks what its log no longer
+   * holds, and send a whole state once more.
+   */
+  async #untilInstalled(message: InstallSnapshot, file: string, socket: Socket): Promise<void> {
+    const offset = 0;
+    const patience = setInterval(() => {
+      socket.write(Buffer.concat(encodeControl({ kind: 'snapshotReceived', offset })));
+    }, PROGRESS_TIMEOUT_MS / 3);
+    socket.once('close', () => clearInterval(patience));
+    await this.#options.onSnapshot(message, file);
+    clearInterval(patience);
+    socket.end(Buffer.concat(encodeControl({ kind: 'seen' })));
   }
 }
 

@@ -82,16 +82,16 @@ export class Transport {
     this.#options = options;
   }
 
+  /**
+   * Connects without having anything to say: a leader that has given up on this node for a while
+   * then sees that it is back.
+   */
+  greet(id: NodeId): void {
+    this.#peer(id).flush();
+  }
+
   send(message: Message): void {
-    const { to } = message;
-    let peer = this.#peers.get(to);
-    if (peer === undefined) {
-      peer = new Peer(
-        () => this.dial(to, 'messages'),
-        () => this.#options.onUnreachable(to),
-      );
-      this.#peers.set(to, peer);
-    }
+    const peer = this.#peer(message.to);
     peer.enqueue(message);
     this.#dirty.add(peer);
   }
@@ -145,6 +145,17 @@ export class Transport {
     for (const socket of this.#incoming.values()) socket.destroy();
   }
 
+  #peer(id: NodeId): Peer {
+    const known = this.#peers.get(id);
+    if (known !== undefined) return known;
+    const peer = new Peer(
+      () => this.dial(id, 'messages'),
+      () => this.#options.onUnreachable(id),
+    );
+    this.#peers.set(id, peer);
+    return peer;
+  }
+
   #welcome(
     socket: Socket,
     hello: Hello,
@@ -161,6 +172,7 @@ export class Transport {
       this.#options.onSnapshotConnection({ from, socket, reader, early });
       return;
     }
+    this.#peers.get(from)?.forgetBackoff();
     // The peer has dialled anew: what it had before is dead, even if no error came.
     this.#incoming.get(from)?.destroy();
     this.#incoming.set(from, socket);
@@ -255,6 +267,12 @@ class Peer {
     this.#unseenSinceMs ??= nowMs;
     this.#socket.write(Buffer.concat(this.#pending));
     this.#clear();
+  }
+
+  /** The other side has shown to be alive. */
+  forgetBackoff(): void {
+    this.#backoffMs = BACKOFF_MS_MIN;
+    this.#nextDialMs = 0;
   }
 
   close(): void {

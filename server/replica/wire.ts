@@ -28,7 +28,7 @@
 import assert from 'node:assert/strict';
 import { FrameError, frameLength } from '../cluster/frames.ts';
 import { decodeConfiguration, encodeConfiguration } from '../raft/configuration.ts';
-import type { Message, SnapshotMetadata } from '../raft/message.ts';
+import type { Entry, Message, SnapshotMetadata } from '../raft/message.ts';
 import { decodeEntries, encodeEntry } from '../storage/entry-codec.ts';
 
 /** An append of the largest entry fits with room to spare. */
@@ -206,7 +206,7 @@ function decodeMessageBody(reader: Reader, from: string, to: string): Message {
       const prevLogIndex = reader.number();
       const prevLogTerm = reader.number();
       const leaderCommit = reader.number();
-      const entries = decodeRecords(reader.rest());
+      const entries = decodeRecords(reader.rest(), prevLogIndex);
       return {
         kind: 'appendEntries',
         ...addressed,
@@ -237,11 +237,16 @@ function decodeMessageBody(reader: Reader, from: string, to: string): Message {
   }
 }
 
-function decodeRecords(bytes: Buffer): ReturnType<typeof decodeEntries> {
+function decodeRecords(bytes: Buffer, prevLogIndex: number): Entry[] {
   // Entries live long and would pin the whole network chunk: they get memory of their own.
   const owned = Buffer.allocUnsafeSlow(bytes.length);
   bytes.copy(owned);
-  return refusing('entries', () => decodeEntries(owned));
+  const entries = refusing('entries', () => decodeEntries(owned));
+  for (const [offset, { index }] of entries.entries()) {
+    if (index !== prevLogIndex + 1 + offset)
+      throw new FrameError('entries do not follow each other');
+  }
+  return entries;
 }
 
 function decodeSnapshot(reader: Reader): SnapshotMetadata {

@@ -15,6 +15,7 @@ import { openReplicaStorage } from '../replica/replica-storage.ts';
 import type { ReplicaStorage } from '../replica/replica-storage.ts';
 import { openReplica } from '../replica/replica.ts';
 import type { Replica } from '../replica/replica.ts';
+import { clusterIdOf } from '../replica/session.ts';
 import { replicaSettings } from '../replica/settings.ts';
 import type { ReplicaSettings } from '../replica/settings.ts';
 
@@ -106,6 +107,11 @@ export class ReplicaCluster {
     await member.replica.replication.start(this.credentials);
     await until(leader, () => suffrageOf(leader, id) === 'voter');
     return member;
+  }
+
+  /** By which peers recognize the cluster in a hello. */
+  clusterId(): string {
+    return clusterIdOf(this.credentials);
   }
 
   member(id: string): ClusterMember {
