@@ -107,7 +107,7 @@ function systemPorts(core: () => Core, memory: MemoryNode): SystemPorts {
       answer: (answer) => core().bootstrapAnswer(answer),
       removeServer: (id) => memory.replication.removeServer(id),
     },
-    keyStatus: () => ({ term: 1, installTime: '', encryptions: 0 }),
+    keyStatus: () => core().keyStatus(),
     metrics: async () => '',
     hostInfo: () => ({}),
     isStandby: () => core().standby(),
@@ -239,6 +239,7 @@ describe('a standby', () => {
     ['read', 'sys/internal/ui/mounts/kv/a', {}],
     ['read', 'sys/internal/ui/resultant-acl', {}],
     ['read', 'sys/storage/raft/configuration', {}],
+    ['read', 'sys/host-info', {}],
   ])('answers %s %s itself, as the active node would', async (operation, path, data) => {
     const { active, standby, committed } = await startCluster();
     const before = committed();

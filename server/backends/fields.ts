@@ -8,7 +8,7 @@
 
 import type { Json, JsonObject } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
-import { parseDurationSeconds } from './duration.ts';
+import { parseDurationSeconds } from '../duration.ts';
 
 export function invalidRequest(message: string): ServerError {
   return new ServerError('invalid-request', message);

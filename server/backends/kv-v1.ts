@@ -12,7 +12,7 @@
 import assert from 'node:assert/strict';
 import type { Backend, LogicalRequest, LogicalResponse } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
-import { parseDurationSeconds } from './duration.ts';
+import { parseDurationSeconds } from '../duration.ts';
 import { encodeJson, invalidRequest, ownField } from './fields.ts';
 import {
   checkSecretPath,

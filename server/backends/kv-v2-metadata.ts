@@ -4,7 +4,7 @@
  */
 
 import type { JsonObject, LogicalResponse } from '../core/backend.ts';
-import { formatDuration, formatTime } from './duration.ts';
+import { formatDuration, formatTime } from '../duration.ts';
 import {
   booleanField,
   countField,

@@ -19,7 +19,7 @@
 
 import assert from 'node:assert/strict';
 import type { JsonObject, View, ViewOperation } from '../core/backend.ts';
-import { formatTime } from './duration.ts';
+import { formatTime } from '../duration.ts';
 
 const PREFIX = 'kv2-3f9d1c52/';
 export const METADATA_PREFIX = `${PREFIX}metadata/`;

@@ -12,7 +12,7 @@
 
 import type { Backend, LogicalRequest, LogicalResponse, Operation } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
-import { formatDuration } from './duration.ts';
+import { formatDuration } from '../duration.ts';
 import { booleanField, countField, signedDurationField } from './fields.ts';
 import { KeyLock } from './key-lock.ts';
 import { deleteData, patchData, readData, readSubkeys, writeData } from './kv-v2-data.ts';

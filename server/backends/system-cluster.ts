@@ -5,6 +5,7 @@
 
 import type { LogicalResponse } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
+import { formatTime } from '../duration.ts';
 import { booleanField, invalidRequest, stringField } from './fields.ts';
 import { listResponse, scanResponse } from './listing.ts';
 import { requireToken } from './system-access.ts';
@@ -38,8 +39,8 @@ export async function stepDown({ ports }: SystemRequest): Promise<undefined> {
 }
 
 export function keyStatus({ ports }: SystemRequest): LogicalResponse {
-  const { term, installTime, encryptions } = ports.keyStatus();
-  return { data: { term, install_time: installTime, encryptions } };
+  const { term, installTimeMs, encryptions } = ports.keyStatus();
+  return { data: { term, install_time: formatTime(installTimeMs), encryptions } };
 }
 
 export function raftConfiguration({ ports }: SystemRequest): LogicalResponse {

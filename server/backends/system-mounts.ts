@@ -5,7 +5,7 @@
  */
 
 import type { JsonObject } from '../core/backend.ts';
-import { parseDurationSeconds } from './duration.ts';
+import { parseDurationSeconds } from '../duration.ts';
 import {
   booleanField,
   invalidRequest,

@@ -6,7 +6,7 @@
 import type { JsonObject, LogicalResponse } from '../core/backend.ts';
 import { ROOT_NAMESPACE } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
-import { formatTime } from './duration.ts';
+import { formatTime } from '../duration.ts';
 import {
   booleanField,
   durationField,

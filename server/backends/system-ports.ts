@@ -155,7 +155,7 @@ export type SystemPorts = {
   };
   readonly keyStatus: () => {
     readonly term: number;
-    readonly installTime: string;
+    readonly installTimeMs: number;
     readonly encryptions: number;
   };
   /** Prometheus text format. */

@@ -109,7 +109,7 @@ export function createSystemNode(options: SystemNodeOptions = {}): SystemNode {
       answer: async (answer) => ({ given: { ...answer } }),
       removeServer: (id) => act('removeServer', id),
     },
-    keyStatus: () => ({ term: 1, installTime: '2026-01-02T10:00:00Z', encryptions: 3 }),
+    keyStatus: () => ({ term: 1, installTimeMs: NOW_MS, encryptions: 3 }),
     metrics: async () => '# HELP x y\nx 1\n',
     hostInfo: () => ({ host: { hostname: 'host' } }),
     ...(options.hasStateHash === true
