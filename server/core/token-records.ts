@@ -69,6 +69,11 @@ export class TokenRecords {
     return this.#readJson<TokenEntry>(TOKEN_ID_PREFIX + saltedId);
   }
 
+  /** The size of a stored entry; 0 if there is none. */
+  entryBytes(saltedId: string): number {
+    return this.#view.get(TOKEN_ID_PREFIX + saltedId)?.length ?? 0;
+  }
+
   tokenOfAccessor(accessor: string): string | undefined {
     const saltedId = this.saltedId(accessor);
     if (saltedId === undefined) return undefined;

@@ -17,8 +17,10 @@ import type { TokenRecords } from './token-records.ts';
 /** `numUses` of a token that nothing may use any more (OpenBao's `tokenRevocationPending`). */
 export const REVOCATION_PENDING = -1;
 
-/** About 64 KiB of log entry: at most three operations for a token, five short keys. */
+/** Some 64 KiB of keys, three or fewer operations for a token. */
 const TOKENS_PER_WRITE_MAX = 100;
+/** Entries that are written again may carry large metadata; a log entry ends at 1 MiB. */
+const BYTES_PER_WRITE_MAX = 262_144;
 
 type Options = {
   readonly view: View;
@@ -84,17 +86,14 @@ export class TokenRevocation {
     this.#claim(saltedId);
     try {
       await this.#settleBirths(saltedId);
-      const children = await this.#records.children(saltedId);
-      if (TOKENS_PER_WRITE_MAX < children.length) await this.#mark(saltedId);
-      let rest = children;
-      while (TOKENS_PER_WRITE_MAX < rest.length) {
-        await this.#orphan(saltedId, rest.slice(0, TOKENS_PER_WRITE_MAX), []);
-        rest = rest.slice(TOKENS_PER_WRITE_MAX);
-      }
+      const batches = this.#batchesOf(await this.#records.children(saltedId));
+      const last = batches.pop() ?? [];
+      if (batches.length > 0) await this.#mark(saltedId);
+      for (const batch of batches) await this.#orphan(saltedId, batch, []);
       const entry = this.#records.read(saltedId);
       if (entry === undefined) return;
       await this.#destroyOwned(entry.id);
-      await this.#orphan(saltedId, rest, this.#records.deleteOperations(saltedId, entry));
+      await this.#orphan(saltedId, last, this.#records.deleteOperations(saltedId, entry));
     } finally {
       this.#release(saltedId);
     }
@@ -125,6 +124,24 @@ export class TokenRevocation {
       this.#records.deleteOperations(saltedId, entry),
     );
     if (operations.length > 0) await this.#view.write(operations);
+  }
+
+  /** Batches whose entries fit into one write each. */
+  #batchesOf(children: readonly string[]): string[][] {
+    const batches: string[][] = [];
+    let bytes = 0;
+    for (const child of children) {
+      const size = this.#records.entryBytes(child);
+      const batch = batches.at(-1);
+      const fits =
+        batch !== undefined &&
+        batch.length < TOKENS_PER_WRITE_MAX &&
+        bytes + size <= BYTES_PER_WRITE_MAX;
+      if (fits) batch.push(child);
+      else batches.push([child]);
+      bytes = fits ? bytes + size : size;
+    }
+    return batches;
   }
 
   async #orphan(parent: string, children: readonly string[], last: ViewOperation[]): Promise<void> {

@@ -439,6 +439,18 @@ describe('revocation', () => {
     expect(alive(...children)).not.toContain(false);
   });
 
+  test('as orphan of children with much metadata stays below the size of a log entry', async () => {
+    const { view, store, create, alive } = setUp();
+    const root = await create();
+    const meta = { note: 'x'.repeat(100_000) };
+    const children: string[] = [];
+    for (let index = 0; index < 7; index += 1) children.push(await create({ parent: root, meta }));
+    view.writes.length = 0;
+    await store.revokeOrphan(root);
+    expect(alive(...children)).not.toContain(false);
+    expect(view.writes.map((operations) => operations.length)).toEqual([1, 4, 4, 4, 4]);
+  });
+
   test('of what does not exist does nothing', async () => {
     const { view, store, create } = setUp();
     await store.revokeTree('s.x');
