@@ -55,7 +55,6 @@ export async function prepare(options: PrepareOptions): Promise<Setting> {
     const body = await admin('POST', '/v1/auth/token/create', {
       policies: [name],
       ttl: TOKEN_TTL,
-      no_default_policy: false,
     });
     tokens.push(clientTokenOf(body));
   }

@@ -161,13 +161,6 @@ const GATES = {
     says: (value) => `${value} planned requests have no outcome`,
     format: formatCount,
   },
-  'uneven-shares': {
-    limit: 0.001,
-    passes: 'at-least',
-    effect: 'hollow-point',
-    says: (value, limit) => `node shares fit the routing with p = ${value}, needs ${limit}`,
-    format: (value) => value.toPrecision(2),
-  },
   'run-delay': {
     limit: 0.2,
     passes: 'at-most',

@@ -12,8 +12,8 @@ const MAX_RATIO = 1000;
 
 const LEGEND = '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"';
 
-/** A tag must survive in a comma-separated line. */
-const TAG = /^[\w-]+(\.[\w-]+)*$/;
+/** A tag must survive in a comma-separated line, and the line must not look like a comment. */
+const TAG = /^[^\s,"#][^\s,]*$/;
 
 export type IntervalEntry = {
   readonly tag: string;
@@ -38,10 +38,7 @@ export function formatIntervalLog(log: IntervalLog): string {
     LEGEND,
   ];
   for (const entry of log.entries) {
-    assert(
-      TAG.test(entry.tag),
-      `Cannot write interval log tag "${entry.tag}": words and dots only`,
-    );
+    assert(TAG.test(entry.tag), `Cannot write interval log tag "${entry.tag}": no comma or space`);
     const columns = [
       seconds(entry.startTimeMs),
       seconds(entry.lengthMs),

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { expect, test } from 'vitest';
+import { quantiles } from '../analysis/quantiles.ts';
 import { createRandom } from '../random.ts';
 import type { Request, Sender, Target } from './exchange.ts';
 import { openLoop, OUTCOMES, type OpenLoopOptions, type OpenLoopResult } from './open-loop.ts';
@@ -158,6 +159,29 @@ test('a generator that stalls sends all that is due at once and owns the lag', a
   expect(cell?.clocks.response.count).toBe(999);
   expect(cell?.responseClean.count).toBe(999 - 49);
   expect(cell?.series.isClean.filter((clean) => clean === 0).length).toBe(49);
+  recording.destroy();
+});
+
+test('a cell of a recording can be asked for its quantiles, and refuses what was dropped', async () => {
+  const clock = new SimulatedClock(0);
+  const plan = planOf({ kind: 'poisson', rate: 2000 }, 10_000);
+  const server = simulatedServer({ clock, sockets: 1, serviceNs: () => 0.4 * MS, answer: OK });
+  const { samples, counts } = await run(clock, plan, server, { inFlightMax: 8 });
+  expect(counts.dropped).toBeGreaterThan(0);
+  const recording = record({
+    plan,
+    targets: TARGETS,
+    samples,
+    startMs: 0,
+    endMs: 10_000,
+    tagOf: ({ operation }) => operation,
+  });
+  const cell = recording.cells.get('read');
+  assert(cell !== undefined);
+  const [p50, p999] = quantiles(cell.series, [0.5, 0.999]);
+  assert(p50 !== undefined && 'value' in p50);
+  expect(p50.value / cell.clocks.response.valueAtQuantile(0.5)).toBeGreaterThan(0.9);
+  expect(p999).toHaveProperty('refused');
   recording.destroy();
 });
 

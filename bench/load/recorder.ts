@@ -11,6 +11,7 @@
  */
 
 import assert from 'node:assert/strict';
+import type { QuantileSeries } from '../analysis/quantiles.ts';
 import { ROUTES, type Route, type Target } from './exchange.ts';
 import { Histogram } from './histogram.ts';
 import type { IntervalEntry } from './hlog.ts';
@@ -42,16 +43,17 @@ export type Cell = {
   readonly responseClean: Histogram;
   /** Response times of failed requests, by failure class. */
   readonly failures: ReadonlyMap<string, Histogram>;
+  /** As `quantiles` takes it. */
   readonly series: ResponseSeries;
 };
 
 /** Columns in order of intended start; answered and censored requests, not failed ones. */
-export type ResponseSeries = {
-  readonly responseUs: Float64Array;
-  /** 1 where the response time is only a lower bound. */
+export type ResponseSeries = QuantileSeries & {
+  readonly values: Float64Array;
+  readonly unit: 'us';
   readonly isCensored: Uint8Array;
-  /** 1 where the generator's lateness is not a notable part of the response time. */
   readonly isClean: Uint8Array;
+  readonly droppedCount: number;
 };
 
 export type Recording = {
@@ -209,18 +211,21 @@ class CellBuilder {
   }
 
   build(): Cell {
+    const counts = Object.fromEntries(
+      OUTCOMES.map((outcome, index) => [outcome, this.#counts[index] ?? 0]),
+    ) as Record<Outcome, number>;
     return {
       tag: this.#tag,
-      counts: Object.fromEntries(
-        OUTCOMES.map((outcome, index) => [outcome, this.#counts[index] ?? 0]),
-      ) as Record<Outcome, number>,
+      counts,
       clocks: this.#clocks,
       responseClean: this.#responseClean,
       failures: this.#failures,
       series: {
-        responseUs: Float64Array.from(this.#responseUs),
+        values: Float64Array.from(this.#responseUs),
+        unit: 'us',
         isCensored: Uint8Array.from(this.#isCensored),
         isClean: Uint8Array.from(this.#isClean),
+        droppedCount: counts.dropped,
       },
     };
   }

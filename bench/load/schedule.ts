@@ -16,7 +16,7 @@ import type { Random } from '../random.ts';
 const NS_PER_SECOND = 1_000_000_000;
 const NS_PER_MS = 1_000_000;
 
-/** Rates are arrivals per second; `arrival` defaults to a Poisson process where it can be left out. */
+/** Rates are arrivals per second. `poisson` and `constant` name their arrivals, the others say. */
 export type ScheduleSpec =
   | { readonly kind: 'poisson' | 'constant'; readonly rate: number }
   | {
