@@ -16,19 +16,28 @@
 
 import assert from 'node:assert/strict';
 
+import { Campaign } from './campaign.ts';
 import { voterIds } from './configuration.ts';
+import { ElectionTimer } from './election-timer.ts';
 import type { Log } from './log.ts';
 import type {
   Configuration,
+  Entry,
   HardState,
   Message,
   NodeId,
   RequestVote,
   RequestVoteResponse,
   Role,
+  SnapshotMetadata,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
-import { tallyVotes } from './quorum.ts';
+
+type Recovered = {
+  readonly hardState: HardState;
+  readonly snapshot: SnapshotMetadata;
+  readonly entries: readonly Entry[];
+};
 
 /**
  * Invariants:
@@ -50,11 +59,10 @@ export class Election {
   #campaign: Campaign | undefined;
 
   constructor(
-    options: {
+    options: Recovered & {
       readonly id: NodeId;
       readonly electionTicks: number;
       readonly random: () => number;
-      readonly hardState: HardState;
       readonly configuration: Configuration;
     },
     ground: { readonly log: Log; readonly outbox: Outbox },
@@ -63,8 +71,9 @@ export class Election {
     this.#log = ground.log;
     this.#outbox = ground.outbox;
     this.#timer = new ElectionTimer(options.electionTicks, options.random);
-    this.#currentTerm = options.hardState.currentTerm;
-    this.#votedFor = options.hardState.votedFor;
+    const { currentTerm, votedFor } = recoverTerm(options);
+    this.#currentTerm = currentTerm;
+    this.#votedFor = votedFor;
     this.#voters = voterIds(options.configuration);
   }
 
@@ -84,15 +93,16 @@ export class Election {
     return this.#leaderId;
   }
 
-  /** A server that is no voter any more stops to lead. */
   applyConfiguration(configuration: Configuration): void {
     this.#voters = voterIds(configuration);
-    if (this.#role === 'leader' && !this.#voters.includes(this.#id)) this.stepDown();
   }
 
   tick(): void {
     assert(this.#role !== 'leader');
-    if (this.#timer.tick()) this.stand();
+    if (!this.#timer.tick()) return;
+    // Also for a server that may not stand: it must not keep its vote from those who may.
+    this.#leaderId = null;
+    this.stand();
   }
 
   /** Begins a pre-vote, if this server may lead. */
@@ -148,19 +158,19 @@ export class Election {
   }
 
   /**
-   * Tells the term to a leader of an old one, or to whom asks for votes in one. Within the lease
+   * Tells the term to the leader of an old one, or to whom asks for votes in one. Within the lease
    * nobody hears the requests of a server with a higher term: if the leader did not learn the term
    * by this answer, that server could never be led again.
    */
   #answerOldTerm(message: Message): void {
-    const header = { from: this.#id, to: message.from, term: this.#currentTerm };
     if (message.kind === 'requestVote') {
-      const { isPreVote } = message;
-      this.#outbox.send({ kind: 'requestVoteResponse', ...header, isPreVote, voteGranted: false });
+      this.#refuseVote(message);
     } else if (isFromLeader(message) && message.kind !== 'timeoutNow') {
       this.#outbox.send({
         kind: 'appendEntriesResponse',
-        ...header,
+        from: this.#id,
+        to: message.from,
+        term: this.#currentTerm,
         success: false,
         matchIndex: 0,
         rejectedIndex: 0,
@@ -175,12 +185,7 @@ export class Election {
     const { from, term, isPreVote } = message;
     const header = { from: this.#id, to: from, isPreVote };
     if (!this.#grantsVote(message)) {
-      this.#outbox.send({
-        kind: 'requestVoteResponse',
-        ...header,
-        term: this.#currentTerm,
-        voteGranted: false,
-      });
+      this.#refuseVote(message);
     } else if (isPreVote) {
       this.#outbox.send({ kind: 'requestVoteResponse', ...header, term, voteGranted: true });
     } else {
@@ -193,6 +198,21 @@ export class Election {
         voteGranted: true,
       });
     }
+  }
+
+  #refuseVote({ from, isPreVote }: RequestVote): void {
+    const index = this.#log.commitIndex;
+    const term = this.#log.termAt(index);
+    assert(term !== undefined);
+    this.#outbox.send({
+      kind: 'requestVoteResponse',
+      from: this.#id,
+      to: from,
+      term: this.#currentTerm,
+      isPreVote,
+      voteGranted: false,
+      committed: { index, term },
+    });
   }
 
   /**
@@ -210,6 +230,10 @@ export class Election {
   }
 
   onRequestVoteResponse(message: RequestVoteResponse): void {
+    const { committed } = message;
+    if (committed && this.#role !== 'leader' && this.#log.holds(committed.index, committed.term)) {
+      this.#log.commitTo(committed.index);
+    }
     if (this.#campaign === undefined || message.isPreVote !== this.#campaign.isPreVote) return;
     const isOfThisRound =
       message.isPreVote && message.voteGranted
@@ -325,74 +349,14 @@ function isOfTermToCome(message: Message): boolean {
   );
 }
 
-/** Counts the time without a leader's sign of life, against a limit drawn anew in each term. */
-class ElectionTimer {
-  readonly #electionTicks: number;
-  readonly #random: () => number;
-  #elapsedTicks = 0;
-  #timeoutTicks: number;
-
-  constructor(electionTicks: number, random: () => number) {
-    this.#electionTicks = electionTicks;
-    this.#random = random;
-    this.#timeoutTicks = this.#draw();
-  }
-
-  /** In `[electionTicks, 2 * electionTicks)`, so that votes seldom split (Raft §5.2). */
-  #draw(): number {
-    const fraction = this.#random();
-    assert(0 <= fraction && fraction < 1, 'random() left [0, 1)');
-    return this.#electionTicks + Math.floor(fraction * this.#electionTicks);
-  }
-
-  /** Returns whether the timeout has come; it then begins anew. */
-  tick(): boolean {
-    this.#elapsedTicks += 1;
-    if (this.#elapsedTicks < this.#timeoutTicks) return false;
-    this.#elapsedTicks = 0;
-    return true;
-  }
-
-  restart(): void {
-    this.#elapsedTicks = 0;
-  }
-
-  /** Begins a new term: the same server shall not be the first again. */
-  redraw(): void {
-    this.#elapsedTicks = 0;
-    this.#timeoutTicks = this.#draw();
-  }
-
-  /** No other server has had reason to replace a leader that was heard from so recently. */
-  get isWithinLease(): boolean {
-    return this.#elapsedTicks < this.#electionTicks;
-  }
-}
-
-/** One server's bid for a term, or in a pre-vote for the chance to make one. */
-class Campaign {
-  readonly isPreVote: boolean;
-  readonly #voters: readonly NodeId[];
-  readonly #votes = new Map<NodeId, boolean>();
-  /** The write that makes the candidate's vote for itself durable; 0 until it is handed out. */
-  #ownVoteToken = 0;
-
-  constructor(options: { readonly isPreVote: boolean; readonly voters: readonly NodeId[] }) {
-    this.isPreVote = options.isPreVote;
-    this.#voters = options.voters;
-  }
-
-  /** Returns how the campaign stands. The first vote of a server counts. */
-  record(voter: NodeId, voteGranted: boolean): 'won' | 'lost' | 'pending' {
-    if (!this.#votes.has(voter)) this.#votes.set(voter, voteGranted);
-    return tallyVotes(this.#voters, this.#votes);
-  }
-
-  beginWrite(token: number): void {
-    if (this.#ownVoteToken === 0) this.#ownVoteToken = token;
-  }
-
-  isOwnVoteDurable(tokenDone: number): boolean {
-    return this.#ownVoteToken !== 0 && this.#ownVoteToken <= tokenDone;
-  }
+/**
+ * A crash may have kept the state of a snapshot and lost the term in which it came. No vote of
+ * that term can be lost with it: a vote is durable before anyone hears of it. Entries, though,
+ * follow their term to the disk, so that a term below theirs is a lost hard state.
+ */
+function recoverTerm({ hardState, snapshot, entries }: Recovered): HardState {
+  const lastTerm = entries.at(-1)?.term ?? 0;
+  assert(lastTerm <= hardState.currentTerm, 'the log is ahead of its hard state');
+  if (snapshot.lastIncludedTerm <= hardState.currentTerm) return hardState;
+  return { ...hardState, currentTerm: snapshot.lastIncludedTerm, votedFor: null };
 }

@@ -24,8 +24,7 @@ export type AppendAnswer =
  * Invariants:
  * - Up to `matchedIndex` the log equals the leader's, and nothing is removed there in this term.
  * - `leaderCommit` may lie beyond `matchedIndex`, even beyond the log: messages overtake each
- *   other, so it is kept until the entries arrive. Between messages,
- *   `min(leaderCommit, matchedIndex) <= commitIndex <= matchedIndex`.
+ *   other, so it is kept until the entries arrive: `min(leaderCommit, matchedIndex) <= commitIndex`.
  */
 export class Follower {
   readonly term: number;
@@ -75,7 +74,7 @@ export class Follower {
   }
 
   #match(index: number): AppendAnswer {
-    this.#matchedIndex = Math.max(this.#matchedIndex, index);
+    this.#matchedIndex = Math.max(this.#matchedIndex, index, this.#log.commitIndex);
     assert(this.#matchedIndex <= this.#log.lastIndex, 'the leader removed from its log');
     this.#log.commitTo(Math.min(this.#leaderCommit, this.#matchedIndex));
     return { success: true, matchIndex: this.#matchedIndex };

@@ -56,6 +56,12 @@ export type RequestVoteResponse = Addressed & {
   readonly kind: 'requestVoteResponse';
   readonly isPreVote: boolean;
   readonly voteGranted: boolean;
+  /**
+   * With a refusal: an entry that the voter knows to be committed. A candidate that holds it too
+   * learns that it is committed, and with it the configuration it may have missed: without that,
+   * the vote of a server removed since then could be needed and never be won.
+   */
+  readonly committed?: { readonly index: number; readonly term: number };
 };
 
 export type AppendEntries = Addressed & {

@@ -93,7 +93,7 @@ export type RaftStatus = {
 
 export type ProposeResult =
   | { readonly kind: 'accepted'; readonly firstIndex: number; readonly term: number }
-  /** Nothing was appended. Also the answer while the leadership is being handed over. */
+  /** Nothing was appended. Also the answer of a leader that hands over or is being removed. */
   | { readonly kind: 'notLeader' }
   | { readonly kind: 'overloaded' };
 
@@ -140,9 +140,8 @@ export class Raft {
       appliedIndex: options.appliedIndex,
       commitIndex: options.hardState.commitIndex,
     });
-    assert(this.#log.lastTerm <= options.hardState.currentTerm, 'the log is ahead of its term');
     this.#election = new Election(options, { log: this.#log, outbox: this.#outbox });
-    this.#follower = new Follower(this.#log, options.hardState.currentTerm);
+    this.#follower = new Follower(this.#log, this.#election.currentTerm);
   }
 
   tick(): void {
@@ -190,6 +189,9 @@ export class Raft {
 
   /** Begins and drops what belongs to a role and a term, after all that may change them. */
   #settle(): void {
+    if (this.#replication?.isDone === true && this.#election.role === 'leader') {
+      this.#election.stepDown();
+    }
     const { role, currentTerm } = this.#election;
     if (this.#follower.term !== currentTerm) this.#follower = new Follower(this.#log, currentTerm);
     if (role !== 'leader') {
@@ -247,7 +249,7 @@ export class Raft {
   propose(commands: readonly Uint8Array[]): ProposeResult {
     assert(commands.length > 0, 'a proposal without commands');
     const replication = this.#replication;
-    if (replication === undefined || replication.transferTarget !== null) {
+    if (replication === undefined || replication.isLeaving) {
       return { kind: 'notLeader' };
     }
     const firstIndex = replication.propose(commands);
@@ -258,7 +260,7 @@ export class Raft {
   /** Proposes to add, remove, promote, demote or move one server. */
   proposeConfiguration(configuration: Configuration): ProposeConfigurationResult {
     const replication = this.#replication;
-    if (replication === undefined || replication.transferTarget !== null) {
+    if (replication === undefined || replication.isLeaving) {
       return { kind: 'notLeader' };
     }
     const result = replication.proposeConfiguration(
@@ -360,8 +362,8 @@ export class Raft {
   #applyConfiguration(configuration: Configuration): void {
     this.#configuration = configuration;
     this.#election.applyConfiguration(configuration);
-    this.#settle();
     this.#replication?.applyConfiguration(configuration);
+    this.#settle();
   }
 
   /** Forgets the entries up to `index`, which must be applied. */

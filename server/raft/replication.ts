@@ -68,6 +68,8 @@ export class Replication {
   #uncommittedBytes: number;
   /** No configuration may be proposed before this entry is applied. */
   #pendingConfigurationIndex: number;
+  /** The configuration that removed this leader or made it a learner; 0 while there is none. */
+  #removedAtIndex = 0;
 
   /** Appends the no-op whose commit commits all that earlier terms left behind (Raft §8). */
   constructor(
@@ -97,6 +99,22 @@ export class Replication {
     return this.#transferTarget;
   }
 
+  /** A leader that hands over, or is removed, takes no proposals. */
+  get isLeaving(): boolean {
+    return this.#transferTarget !== null || this.#removedAtIndex > 0;
+  }
+
+  /**
+   * A removed leader is no longer needed when a majority of the others have applied its removal.
+   * Those who do not know it committed would still count on its vote, which only a log as long as
+   * its own could win.
+   */
+  get isDone(): boolean {
+    if (this.#removedAtIndex === 0) return false;
+    const applied = this.#voters.map((id) => this.#peers.get(id)?.progress.appliedIndex ?? 0);
+    return this.#removedAtIndex <= quorumIndex(applied);
+  }
+
   /** One row for each server of the configuration, the leader included. */
   progressStatus(): Map<NodeId, ProgressStatus> {
     const own: ProgressStatus = {
@@ -113,7 +131,7 @@ export class Replication {
 
   /** Returns the index of the first entry, or nothing if too much is waiting to be committed. */
   propose(commands: readonly Uint8Array[]): number | undefined {
-    assert(this.#transferTarget === null);
+    assert(!this.isLeaving);
     let bytes = 0;
     for (const command of commands) bytes += command.byteLength;
     // A proposal above the limit is let through alone, or it could never be made.
@@ -150,11 +168,14 @@ export class Replication {
     return firstIndex;
   }
 
-  /** Takes a configuration into force. The leader itself must still be one of its voters. */
+  /**
+   * Takes a configuration into force. A leader that is not among its voters manages the cluster
+   * without counting itself until it is done (Raft §6).
+   */
   applyConfiguration(configuration: Configuration): void {
     this.#configuration = configuration;
     this.#voters = voterIds(configuration);
-    assert(this.#voters.includes(this.#options.id));
+    if (!this.#voters.includes(this.#options.id)) this.#removedAtIndex = this.#log.appliedIndex;
     const ids = new Set(configuration.servers.map((server) => server.id));
     for (const id of this.#peers.keys()) {
       if (!ids.has(id)) this.#peers.delete(id);
