@@ -2,7 +2,7 @@
 
 import { request } from 'undici';
 import type { JsonObject } from '../core/backend.ts';
-import type { JoinClient } from '../core/join.ts';
+import type { JoinClient } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 
 /** Adding a learner takes one round of consensus. */

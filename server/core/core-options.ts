@@ -1,12 +1,12 @@
 /** What the core is made with, and what it says of itself. */
 
-import type { JoinClient } from './join.ts';
 import type { Logger } from './logger.ts';
 import type { BackendFactories } from './mount-table.ts';
 import type { PhysicalCacheLimits } from './physical-cache.ts';
 import type {
   ChangeFeed,
   ClusterCredentials,
+  JoinClient,
   Leadership,
   PhysicalStore,
   Replication,

@@ -18,17 +18,9 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { ServerError } from '../errors.ts';
 import { decrypt, encrypt } from './aes-gcm.ts';
 import type { JsonObject } from './backend.ts';
-import type { ClusterCredentials } from './ports.ts';
+import type { ClusterCredentials, JoinClient } from './ports.ts';
 import { deriveKey, parseSealConfig, sealConfigJson } from './seal.ts';
 import type { SealConfig } from './seal.ts';
-
-/** How the joiner reaches the API of the node that it was told to ask. */
-export type JoinClient = {
-  /** POST `sys/storage/raft/bootstrap/challenge`; resolves with `data`. */
-  challenge(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
-  /** POST `sys/storage/raft/bootstrap/answer`; resolves with `data`. */
-  answer(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
-};
 
 export type JoinTarget = {
   readonly leaderApiAddress: string;

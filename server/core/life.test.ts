@@ -15,7 +15,7 @@ import type { MemoryNode } from '../testing/memory-physical.ts';
 import { ROOT_NAMESPACE } from './backend.ts';
 import type { Backend } from './backend.ts';
 import type { Core } from './core.ts';
-import type { JoinClient } from './join.ts';
+import type { JoinClient } from './ports.ts';
 
 const CONFIG = { shares: 3, threshold: 2 };
 

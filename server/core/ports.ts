@@ -4,6 +4,8 @@
  * provide in-memory twins.
  */
 
+import type { JsonObject } from './backend.ts';
+
 /** One change to physical storage. Keys are UTF-8 paths like `logical/<uuid>/a/b`. */
 export type WriteOperation =
   | { readonly kind: 'put'; readonly key: string; readonly value: Uint8Array }
@@ -110,4 +112,12 @@ export type Replication = {
   }): Promise<void>;
   /** Leader only. Resolves once the server is no longer part of the configuration. */
   removeServer(id: string): Promise<void>;
+};
+
+/** How the joiner reaches the API of the node that it was told to ask. */
+export type JoinClient = {
+  /** POST `sys/storage/raft/bootstrap/challenge`; resolves with `data`. */
+  challenge(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
+  /** POST `sys/storage/raft/bootstrap/answer`; resolves with `data`. */
+  answer(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
 };
