@@ -230,14 +230,29 @@ describe('lookup()', () => {
 describe('batch tokens', () => {
   test('live without storage, for their time', async () => {
     const { view, time, makeStore, create, alive } = setUp();
-    const id = await create({ type: 'batch', policies: ['a'] });
+    const id = await create({ type: 'batch', policies: ['a'], meta: { k: 'v' }, role: 'r' });
     expect(id).toMatch(/^b\.[\w-]+$/);
     expect(view.writes).toEqual([]);
-    expect(makeStore().lookup(id)).toMatchObject({
+    expect(makeStore().lookup(id)).toEqual({
       id,
+      accessor: '',
+      namespaceId: 'root',
       type: 'batch',
       policies: ['a'],
-      accessor: '',
+      path: 'auth/token/create',
+      meta: { k: 'v' },
+      displayName: 'token',
+      role: 'r',
+      parent: '',
+      orphan: true,
+      numUses: 0,
+      creationTimeMs: time.nowMs,
+      creationTtlSeconds: 3600,
+      explicitMaxTtlSeconds: 0,
+      periodSeconds: 0,
+      renewable: false,
+      lastRenewalMs: null,
+      expireTimeMs: time.nowMs + HOUR_MS,
     });
     time.nowMs += HOUR_MS + 1;
     expect(alive(id)).toEqual([false]);

@@ -18,9 +18,11 @@ import { randomBytes } from 'node:crypto';
 import { ServerError } from '../errors.ts';
 import type { Auth, TokenEntry, TokenType, View } from './backend.ts';
 import { lesserBound } from './bounds.ts';
+import { decodeBatchToken, encodeBatchToken } from './token-batch.ts';
 import { TokenCache } from './token-cache.ts';
 import { TokenExpiry } from './token-expiry.ts';
 import type { Expiration, SetTimer } from './token-expiry.ts';
+import { checkChosenId, randomBase62 } from './token-id.ts';
 import { SALT_KEY, TOKEN_ID_PREFIX, TokenRecords } from './token-records.ts';
 import { REVOCATION_PENDING, TokenRevocation } from './token-revocation.ts';
 import { calculateTtl } from './token-ttl.ts';
@@ -28,8 +30,6 @@ import type { TtlSettings } from './token-ttl.ts';
 
 /** An entry takes about 1 KiB. */
 const CACHE_SIZE_MAX = 65_536;
-/** OpenBao's `TokenLength`: 24 of 62 characters, 142 bits. */
-const ID_LENGTH = 24;
 
 export type TokenStoreOptions = {
   /** The root of the namespace's storage; tokens are below `sys/token/`. */
@@ -129,7 +129,7 @@ export class TokenStore {
     const { ttlSeconds, warnings } = this.#initialTtl(spec, nowMs);
     const entry = this.#newEntry(spec, ttlSeconds, nowMs);
     if (spec.type === 'batch') {
-      const id = this.#sealBatch(entry);
+      const id = `b.${Buffer.from(this.#options.seal(encodeBatchToken(entry))).toString('base64url')}`;
       return { auth: authOf({ ...entry, id }, ttlSeconds), warnings };
     }
     await this.#records.ensureSalt();
@@ -263,9 +263,7 @@ export class TokenStore {
   #loadBatch(id: string): TokenEntry | undefined {
     const plaintext = this.#options.open(Buffer.from(id.slice(2), 'base64url'));
     if (plaintext === undefined) return undefined;
-    // Sealed by `#sealBatch`: nobody else has the key.
-    const content = JSON.parse(Buffer.from(plaintext).toString()) as TokenEntry;
-    const entry: TokenEntry = { ...content, id };
+    const entry = decodeBatchToken(id, plaintext);
     this.#cache.set(entry, undefined);
     return entry;
   }
@@ -302,8 +300,8 @@ export class TokenStore {
     const suffix = namespaceId === 'root' ? '' : `.${namespaceId}`;
     const isBatch = spec.type === 'batch';
     return {
-      id: spec.id === '' ? `s.${randomBase62(ID_LENGTH)}${suffix}` : spec.id,
-      accessor: isBatch ? '' : randomBase62(ID_LENGTH) + suffix,
+      id: spec.id === '' ? `s.${randomBase62()}${suffix}` : spec.id,
+      accessor: isBatch ? '' : randomBase62() + suffix,
       namespaceId,
       type: spec.type,
       policies: spec.policies,
@@ -322,11 +320,6 @@ export class TokenStore {
       lastRenewalMs: null,
       expireTimeMs: ttlSeconds === 0 ? null : nowMs + ttlSeconds * 1000,
     };
-  }
-
-  #sealBatch(entry: TokenEntry): string {
-    const plaintext = Buffer.from(JSON.stringify({ ...entry, id: '' }));
-    return `b.${Buffer.from(this.#options.seal(plaintext)).toString('base64url')}`;
   }
 
   async #store(entry: TokenEntry, isChosenId: boolean): Promise<void> {
@@ -394,25 +387,6 @@ function authOf(entry: TokenEntry, leaseDurationSeconds: number): Auth {
     orphan: entry.orphan,
     numUses: entry.numUses,
   };
-}
-
-function checkChosenId(id: string): void {
-  if (id.startsWith('hvs.')) throw invalid("custom token ID cannot have the 'hvs.' prefix");
-  if (id.startsWith('s.')) throw invalid("custom token ID cannot have the 's.' prefix");
-  if (id.includes('.')) throw invalid("custom token ID cannot have a '.' in the value");
-}
-
-const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
-
-/** Bytes from 248 on are thrown away, so that each character is equally likely. */
-function randomBase62(length: number): string {
-  let text = '';
-  while (text.length < length) {
-    for (const byte of randomBytes(length)) {
-      if (byte < 4 * 62 && text.length < length) text += BASE62.charAt(byte % 62);
-    }
-  }
-  return text;
 }
 
 function invalid(message: string): ServerError {
