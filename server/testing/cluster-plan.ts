@@ -63,7 +63,7 @@ export function planCluster(seed: number): ClusterPlan {
       uncommittedBytesMax: random.pick([1, 100, 2000, 1_000_000]),
     },
     trailingEntries: random.pick([0, 2, 10, 50]),
-    chaosMs: random.between(1500, 4000),
+    chaosMs: random.between(1000, 3000),
     proposalMs: random.between(2, 40),
     faultMs: random.between(20, 250),
     network: {
