@@ -269,6 +269,39 @@ test('requests during a promotion wait and are then answered', async () => {
   }
 });
 
+test('what a standby has read is never the base of a write by the active node', async () => {
+  const { memory, keys, rootToken } = await startTestCluster();
+  const node = memory.standby(1);
+  node.deliver();
+  let resume = (): void => undefined;
+  const resumed = new Promise<void>((resolve) => (resume = resolve));
+  const slow: Backend = {
+    type: 'kv',
+    specialPaths: { root: [], unauthenticated: [], forward: [] },
+    handle: async ({ view }) => {
+      const base = view.get('counter')?.length ?? 0;
+      await resumed;
+      await view.put('counter', Buffer.alloc(base + 1));
+      return undefined;
+    },
+  };
+  const core = createTestCore(
+    node,
+    { drainMsMax: 60_000 },
+    { backends: { kv: { kind: 'secret', create: () => slow } } },
+  );
+  await unseal(core, keys);
+  const writing = core.handleRequest(createCall('update', 'secret/a', rootToken));
+  memory.elect('standby-1');
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  const later = core.handleRequest(createCall('update', 'secret/a', rootToken));
+  expect(core.haState()).toBe('standby-reads');
+  resume();
+  await expect(writing).rejects.toMatchObject({ code: 'standby-please-forward' });
+  await later;
+  await untilActive(core);
+});
+
 describe('join', () => {
   /** Speaks to the core itself, as the wire would. */
   function createDirectClient(leader: Core): JoinClient {

@@ -21,7 +21,6 @@ import type {
   JsonObject,
   LogicalRequest,
   LogicalResponse,
-  Namespace,
   Operation,
   TokenEntry,
 } from './backend.ts';
@@ -74,21 +73,21 @@ export async function handleCancelableRequest(
   }
   const path = call.path.slice(route.mountPoint.length);
   if (isStandby && route.isForwarded(path)) throw standbyPleaseForwardError();
-  if (route.isUnauthenticated(path)) return handleLoginRequest(call, scene, route);
+  if (route.isUnauthenticated(path)) return handleLoginRequest(call, scene, { route, path });
 
   const { token, acl } = checkToken(call, scene);
   if (token.numUses === 0) {
-    const request = createRequest(call, scene, { route, namespace, token });
+    const request = createRequest(call, scene, { route, path, token });
     return authorizeAndHandle(request, route, { acl, isStandby, fullPath: call.path });
   }
-  return handleLimitedUse(call, scene, { route, namespace, token, acl });
+  return handleLimitedUse(call, scene, { route, path, token, acl });
 }
 
 /** Requests without a token: logins, and what the system backend answers to anyone. */
 async function handleLoginRequest(
   call: LogicalCall,
   scene: Scene,
-  route: Route,
+  { route, path }: { readonly route: Route; readonly path: string },
 ): Promise<LogicalResponse | undefined> {
   const { services, isStandby, earlyForward } = scene;
   // A login always ends in a stored token.
@@ -99,15 +98,19 @@ async function handleLoginRequest(
   if (isStandby && token === undefined && call.clientToken !== '') {
     throw standbyPleaseForwardError();
   }
-  const request = createRequest(call, scene, { route, namespace: route.namespace, token });
-  return route.backend.handle(request);
+  return route.backend.handle(createRequest(call, scene, { route, path, token }));
 }
 
 /** Each use is counted durably before anything happens, and the last one ends the token. */
 async function handleLimitedUse(
   call: LogicalCall,
   scene: Scene,
-  parts: { route: Route; namespace: Namespace; token: TokenEntry; acl: Acl },
+  parts: {
+    readonly route: Route;
+    readonly path: string;
+    readonly token: TokenEntry;
+    readonly acl: Acl;
+  },
 ): Promise<LogicalResponse | undefined> {
   const { services, isStandby, earlyForward } = scene;
   if (isStandby && earlyForward) throw standbyPleaseForwardError();
@@ -160,21 +163,28 @@ function checkToken(call: LogicalCall, scene: Scene): { token: TokenEntry; acl: 
 function createRequest(
   call: LogicalCall,
   scene: Scene,
-  parts: { route: Route; namespace: Namespace; token: TokenEntry | undefined },
+  {
+    route,
+    path,
+    token,
+  }: {
+    readonly route: Route;
+    readonly path: string;
+    readonly token: TokenEntry | undefined;
+  },
 ): LogicalRequest {
-  const { route } = parts;
   return {
     id: call.id,
     operation: call.operation,
-    path: call.path.slice(route.mountPoint.length),
+    path,
     mountPoint: route.mountPoint,
     mountAccessor: route.entry.accessor,
     mountOptions: route.entry.options,
     defaultLeaseTtlSeconds: route.entry.defaultLeaseTtlSeconds || scene.defaultLeaseTtlSeconds,
-    namespace: parts.namespace,
+    namespace: route.namespace,
     data: call.data,
     clientToken: call.clientToken,
-    token: parts.token,
+    token,
     view: route.view,
     remoteAddress: call.remoteAddress,
   };
