@@ -37,7 +37,7 @@ export type Drive = {
   /** Without the first interval, in which connections are made, and the last. */
   readonly intervals: readonly Interval[];
   readonly connections: number;
-  readonly throughputPerSecond: number;
+
   readonly responseMeanUs: number;
   readonly responses: Histogram;
   /** Shares of one core. */
@@ -116,7 +116,6 @@ export async function drive(options: DriveOptions): Promise<Drive> {
     // The engine goes on for a moment after the last one, which would count its CPU in.
     intervals: intervals.slice(1, -1),
     connections: result.connections,
-    throughputPerSecond: result.throughputPerSecond,
     responseMeanUs: result.responseMeanUs,
     responses,
     generatorCpu: ((cpu.user + cpu.system) * 1e3) / elapsedNs,

@@ -35,8 +35,8 @@ const ASK_TIMEOUT_MS = 5_000;
 const VISIBLE_TIMEOUT_MS = 5_000;
 /** After so many polls a millisecond between them is exact enough and leaves the nodes in peace. */
 const EAGER_POLLS = 20;
-const REST_MS_MIN = 5;
-const REST_MS_MAX = 20;
+const REST_MS_MIN = 4;
+const REST_MS_MAX = 14;
 const WARMUP_MARKERS = 100;
 const BACKGROUND_KEYS = 200;
 const BACKGROUND_VALUE_BYTES = 256;

@@ -26,15 +26,17 @@ export function latencyOf(
   return latency;
 }
 
-/** For a histogram whose samples are not kept one by one: closed-loop responses. */
-export function latencyOfHistogram(histogram: Histogram): Latency {
-  const at = (p: number) =>
-    histogram.count === 0 ? NONE : { value: histogram.valueAtQuantile(p), unit: 'us' };
+/**
+ * Closed-loop responses under a quota, kept as raw data only: at saturation they are connections
+ * divided by throughput, plus throttling, and say nothing of the server.
+ */
+export function closedLoopLatency(histogram: Histogram): Latency {
+  const refused = { refused: 'closed loop: response time is connections / throughput' };
   return {
     count: histogram.count,
-    p50: at(0.5),
-    p90: at(0.9),
-    p99: at(0.99),
+    p50: refused,
+    p90: refused,
+    p99: refused,
     maxUs: histogram.count === 0 ? 0 : histogram.maxUs,
     hdr: histogram.encode(),
   };

@@ -24,7 +24,7 @@ import { createRandom } from '../random.ts';
 import type { Mode, Scaling, ScalingNode, ScalingPoint, ScopedGate } from '../run.ts';
 import type { BoundWorkload, Workload } from '../../workloads/workload.ts';
 import { drive, type Drive, type Interval } from './drive.ts';
-import { latencyOfHistogram } from './latency.ts';
+import { closedLoopLatency } from './latency.ts';
 import type { Preset } from './preset.ts';
 import { Histogram } from '../load/histogram.ts';
 import type { Recorder } from './recorder.ts';
@@ -233,7 +233,7 @@ async function evaluate(
   options.recorder.nodes(scope, nodes);
 
   const figures = measureAll(intervals, options.quotaCores, options.seed);
-  const latency = latencyOfHistogram(responses);
+  const latency = closedLoopLatency(responses);
   responses.destroy();
   const keep = (measured: Measured): Measured => (refused === undefined ? measured : { refused });
   return {
@@ -297,10 +297,11 @@ function judgeDrives(drives: readonly Drive[], totals: Totals): Gate[] {
     judgeGate(
       'littles-law',
       worst(
-        ({ connections, throughputPerSecond, responseMeanUs }) =>
+        ({ connections, intervals, responseMeanUs }) =>
           littlesLaw({
             inFlightMean: connections,
-            throughputPerSecond,
+            // Of the inner intervals: while connections are made, fewer are in flight.
+            throughputPerSecond: totalsOf(intervals).completed / totalsOf(intervals).elapsedSeconds,
             responseSeconds: responseMeanUs / 1e6,
           }).mismatch,
       ),

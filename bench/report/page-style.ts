@@ -35,7 +35,7 @@ p { margin: 4px 0 12px; max-width: 75ch; }
 .card strong { display: block; font-size: 26px; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .card small { color: var(--muted); }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 500px), 1fr)); gap: 16px 32px; }
-figure { margin: 8px 0; min-width: 0; }
+figure { margin: 8px 0; min-width: 0; max-width: 640px; }
 figure svg { width: 100%; height: auto; overflow: visible; }
 figcaption { font-size: 13px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; padding: 0; margin: 8px 0; list-style: none; }
@@ -46,7 +46,7 @@ table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabu
 th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; color: var(--muted); }
-td.refused { color: var(--warn); white-space: normal; text-align: left; max-width: 30ch; }
+td.refused { color: var(--warn); white-space: normal; text-align: left; font-size: 12px; line-height: 1.3; min-width: 20ch; }
 .gates { display: flex; flex-wrap: wrap; gap: 4px; padding: 0; margin: 8px 0; list-style: none; }
 .gates li { width: 14px; height: 14px; border-radius: 3px; background: var(--good); }
 .gates li.fail { background: var(--bad); }

@@ -172,7 +172,6 @@ function scalingTable(series: ScalingSeries): string {
       busiest === undefined
         ? '–'
         : `${busiest.id} (${busiest.role}) ${percent(busiest.utilization)}`,
-      formatValue(point.response.p50, 'us'),
     ]);
   });
   const head = [
@@ -183,7 +182,6 @@ function scalingTable(series: ScalingSeries): string {
     'completed /s',
     'cluster CPU per request',
     'busiest node, of a core',
-    'p50 under quota',
   ];
   return `<h3>${escape(series.workload)}</h3>${table(head, rows)}`;
 }
