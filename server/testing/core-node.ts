@@ -103,7 +103,7 @@ export async function untilActive(core: Core): Promise<void> {
 /** Lets pending work run until `condition` holds. */
 export async function until(condition: () => boolean): Promise<void> {
   for (let turns = 0; !condition(); turns += 1) {
-    assert(turns < 10_000, 'it never happens');
+    assert(turns < 1_000_000, 'it never happens');
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
