@@ -65,15 +65,14 @@ function forwardingLines(run: Run): string[] {
   const { paths, differences, offeredRate } = run.forwarding;
   const difference = differences.find(({ subject }) => subject === 'write-forwarded');
   return [
-    `Forwarding overhead (${run.forwarding.nodes} nodes, ${offeredRate}/s offered)` +
-      '     p50      p99   CPU act.  CPU stby',
+    `Forwarding overhead (${run.forwarding.nodes} nodes, ${offeredRate}/s)`.padEnd(41) +
+      ['p50', 'p99', 'CPU act.', 'CPU stby'].map((text) => text.padStart(9)).join(''),
     ...paths.map(
       ({ id, response, activeCpuUs, standbyCpuUs }) =>
         `  ${pathName(id).padEnd(39)}` +
-        formatValue(response.p50, 'us').padStart(9) +
-        formatValue(response.p99, 'us').padStart(10) +
-        formatValue(activeCpuUs, 'us').padStart(10) +
-        formatValue(standbyCpuUs, 'us').padStart(10),
+        [response.p50, response.p99, activeCpuUs, standbyCpuUs]
+          .map((measured) => formatValue(measured, 'us').padStart(9))
+          .join(''),
     ),
     ...(difference === undefined
       ? []
