@@ -102,10 +102,7 @@ function createSystemPorts(wiring: BackendWiring): SystemPorts {
       answer: (answer) => core().bootstrapAnswer(answer),
       removeServer: (id) => replication.removeServer(id),
     },
-    keyStatus: () => {
-      const { term, installTimeMs, encryptions } = core().keyStatus();
-      return { term, installTime: new Date(installTimeMs).toISOString(), encryptions };
-    },
+    keyStatus: () => core().keyStatus(),
     metrics: wiring.metrics,
     hostInfo: () => ({
       timestamp: new Date(clock()).toISOString(),
