@@ -55,7 +55,7 @@ export class RadixTree<V> {
       }
       if (offset >= path.length || node.children.size === 0) return count;
       const child = node.children.get(path.charCodeAt(offset));
-      if (child === undefined || !path.startsWith(child.edge, offset)) return count;
+      if (child === undefined || !hasAt(path, child.edge, offset)) return count;
       offset += child.edge.length;
       node = child;
     }
@@ -68,6 +68,15 @@ export class RadixTree<V> {
       nodes.push(...node.children.values());
     }
   }
+}
+
+/** As `path.startsWith(edge, offset)`, which is several times dearer on a concatenated string. */
+function hasAt(path: string, edge: string, offset: number): boolean {
+  if (path.length - offset < edge.length) return false;
+  for (let index = 1; index < edge.length; index += 1) {
+    if (path.charCodeAt(offset + index) !== edge.charCodeAt(index)) return false;
+  }
+  return true;
 }
 
 function sharedLength(edge: string, key: string, offset: number): number {
