@@ -85,6 +85,34 @@ test('another node takes over when the leader stops, and the stopped one catches
   expect(await getAt(back, 'a', index)).toBe('2');
 });
 
+test('what was acknowledged survives the leader, what is said not to have happened did not', async () => {
+  const cluster = await formed(3);
+  const leader = await cluster.leader();
+  const fates = new Map<string, string>();
+  const writers = Array.from({ length: 200 }, async (_, number) => {
+    // Spread over turns, so that the end of the leader meets writes in every stage.
+    for (let turns = 0; turns < number; turns += 1) await new Promise(setImmediate);
+    const key = `k/${String(number)}`;
+    await put(leader, key, 'v').then(
+      () => fates.set(key, 'ok'),
+      (error: { code: string }) => fates.set(key, error.code),
+    );
+  });
+  await until(leader, () => fates.size > 20);
+  await cluster.stop(leader.id);
+  await Promise.all(writers);
+
+  const second = await cluster.leader();
+  const isThere = (key: string): boolean => second.replica.physical.get(key) !== undefined;
+  const keysOf = (fate: string): string[] =>
+    [...fates.keys()].filter((key) => fates.get(key) === fate);
+  expect([...new Set(fates.values())].toSorted()).toEqual(
+    ['no-leader', 'ok', 'outcome-unknown'].filter((fate) => keysOf(fate).length > 0),
+  );
+  expect(keysOf('ok').filter((key) => !isThere(key))).toEqual([]);
+  expect(keysOf('no-leader').filter(isThere)).toEqual([]);
+});
+
 test('stepDown() hands leadership over and ends the tenure', async () => {
   const cluster = await formed(3);
   const leader = await cluster.leader();

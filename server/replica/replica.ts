@@ -317,7 +317,7 @@ class Node implements Replica {
     const tenure = this.#tenures.current();
     const session = this.#session;
     if (tenure === undefined || session === undefined) throw noLeaderError();
-    await session.transferLeadership(tenure, this.#options.settings.electionTimeoutMs * 2);
+    await session.transferLeadership(tenure);
   }
 
   #exclusively<T>(transition: () => Promise<T>): Promise<T> {

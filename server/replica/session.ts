@@ -42,6 +42,8 @@ export type SessionOptions = {
   onFatal(error: unknown): void;
 };
 
+const TRANSFER_ATTEMPTS_MAX = 3;
+
 export class Session {
   readonly #options: SessionOptions;
   readonly #raft: Raft;
@@ -51,6 +53,9 @@ export class Session {
   readonly #receiver: SnapshotReceiver;
   readonly #retention: Retention;
   #appliedTerm: number;
+  /** Of the last configuration that was applied since the start. */
+  #configurationIndex = 0;
+  readonly #observers = new Set<(status: RaftStatus) => void>();
   #hasCampaigned = false;
   #lastRole: RaftStatus['role'] = 'follower';
 
@@ -114,26 +119,56 @@ export class Session {
       this.#retention.reset();
       return;
     }
+    const configured = entries.findLast((entry) => entry.kind === 'configuration');
+    this.#configurationIndex = configured?.index ?? this.#configurationIndex;
     this.enqueue({ kind: 'applied', index: position.lastIncludedIndex });
     this.#compact(this.#retention.add(entries));
   }
 
-  /** Rejects with `conflict` if nobody takes over within `timeoutMs`. */
-  async transferLeadership(tenure: Tenure, timeoutMs: number): Promise<void> {
-    const target = mostAdvancedVoter(this.status());
-    if (target === undefined) {
-      throw new ServerError('conflict', 'cannot step down: no other voter is available');
+  /**
+   * Rejects with `conflict` if nobody takes over. A target declines while a configuration that it
+   * knows to be committed waits to be applied there; so that is waited for, and if there was
+   * another reason, it is asked again.
+   */
+  async transferLeadership(tenure: Tenure): Promise<void> {
+    for (let attempt = 0; attempt < TRANSFER_ATTEMPTS_MAX; attempt += 1) {
+      const target = mostAdvancedVoter(this.status());
+      if (target === undefined) break;
+      const isUpToDate = (status: RaftStatus): boolean =>
+        this.#configurationIndex <= (status.progress.get(target)?.appliedIndex ?? Infinity);
+      await this.#observed(isUpToDate, 3 * this.#options.settings.heartbeatMs);
+      if (await this.#transferTo(target, tenure)) return;
     }
+    throw new ServerError('conflict', 'cannot step down: no other voter is available');
+  }
+
+  /** Returns whether leadership ended before the core gave the transfer up. */
+  async #transferTo(to: string, tenure: Tenure): Promise<boolean> {
     const began = await new Promise<boolean>((answer) => {
-      this.enqueue({ kind: 'transfer', to: target, answer });
+      this.enqueue({ kind: 'transfer', to, answer });
     });
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<boolean>((resolve) => {
-      timer = setTimeout(() => resolve(false), timeoutMs);
+    if (!began) return false;
+    const { electionTimeoutMs } = this.#options.settings;
+    const hasEnded = (status: RaftStatus): boolean =>
+      status.role !== 'leader' || status.currentTerm !== tenure.term;
+    return await this.#observed(hasEnded, electionTimeoutMs + 2 * TICK_MS);
+  }
+
+  /** Whether `condition` came to hold after a turn within `timeoutMs`. */
+  #observed(condition: (status: RaftStatus) => boolean, timeoutMs: number): Promise<boolean> {
+    if (condition(this.status())) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const finish = (holds: boolean): void => {
+        clearTimeout(timer);
+        this.#observers.delete(observer);
+        resolve(holds);
+      };
+      const observer = (status: RaftStatus): void => {
+        if (condition(status)) finish(true);
+      };
+      const timer = setTimeout(() => finish(false), timeoutMs);
+      this.#observers.add(observer);
     });
-    const isOver = began && (await Promise.race([tenure.lost.then(() => true), timeout]));
-    clearTimeout(timer);
-    if (!isOver) throw new ServerError('conflict', `cannot step down: ${target} did not take over`);
   }
 
   /** Nothing is sent, stepped, or written from now on; what is being written ends. */
@@ -194,6 +229,7 @@ export class Session {
       this.enqueue({ kind: 'campaign' });
     }
     observe(status, this.#appliedTerm);
+    for (const observer of this.#observers) observer(status);
   }
 
   #compact(index: number | undefined): void {
@@ -244,8 +280,10 @@ function mostAdvancedVoter({ id, configuration, progress }: RaftStatus): string 
   let best: { id: string; matchIndex: number } | undefined;
   for (const server of configuration.servers) {
     const peer = progress.get(server.id);
-    const isEligible = server.suffrage === 'voter' && server.id !== id && peer?.recentActive;
-    if (!isEligible || (best !== undefined && peer.matchIndex <= best.matchIndex)) continue;
+    if (server.suffrage !== 'voter' || server.id === id || peer === undefined) continue;
+    // Activity is forgotten for a moment now and then; whoever replicates answered not long ago.
+    if (!peer.recentActive && peer.kind !== 'replicate') continue;
+    if (best !== undefined && peer.matchIndex <= best.matchIndex) continue;
     best = { id: server.id, matchIndex: peer.matchIndex };
   }
   return best?.id;

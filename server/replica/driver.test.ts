@@ -1,0 +1,234 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterEach, expect, test } from 'vitest';
+import type { Entry, Message, Server } from '../raft/message.ts';
+import { Raft } from '../raft/raft.ts';
+import type { RaftStatus } from '../raft/raft.ts';
+import type { LogAppend } from '../storage/durable-log.ts';
+import { Driver } from './driver.ts';
+import { Proposals } from './proposals.ts';
+
+type Append = { readonly write: LogAppend; done(): void; fail(error: Error): void };
+
+type Harness = {
+  readonly driver: Driver;
+  readonly proposals: Proposals;
+  /** Writes that the log was asked for and has not finished. */
+  readonly appends: Append[];
+  readonly sent: Message[];
+  readonly applied: Entry[];
+  readonly failures: unknown[];
+  status(): RaftStatus;
+};
+
+const drivers: Driver[] = [];
+
+afterEach(() => {
+  for (const driver of drivers.splice(0)) driver.stop();
+});
+
+/** A driver of node `n1` among `voters`, over a log whose writes end when the test says so. */
+function start(voters: readonly string[], electionTicks = 1_000): Harness {
+  const servers = voters.map((id): Server => ({ id, address: '', suffrage: 'voter' }));
+  const configuration = { servers };
+  const raft = new Raft({
+    id: 'n1',
+    hardState: { currentTerm: 1, votedFor: null, commitIndex: 0 },
+    snapshot: { lastIncludedIndex: 0, lastIncludedTerm: 0, configuration },
+    entries: [],
+    appliedIndex: 0,
+    configuration,
+    electionTicks,
+    heartbeatTicks: 10,
+    random: () => 0,
+    commitNotify: { kind: 'push' },
+    limits: { appendBytesMax: 1e6, inflightAppendsMax: 8, uncommittedBytesMax: 1_000 },
+  });
+  const harness = {
+    proposals: new Proposals({ proposalsMax: 100, entryBytesMax: 1e6, fateTimeoutMs: 1e6 }),
+    appends: [] as Append[],
+    sent: [] as Message[],
+    applied: [] as Entry[],
+    failures: [] as unknown[],
+    status: () => raft.status(),
+  };
+  const driver = new Driver({
+    raft,
+    proposals: harness.proposals,
+    heartbeatTicks: 10,
+    log: {
+      append: (write) => new Promise((done, fail) => harness.appends.push({ write, done, fail })),
+      compact: () => undefined,
+      close: () => Promise.resolve(),
+    },
+    send: (message) => harness.sent.push(message),
+    flush: () => undefined,
+    sendSnapshot: () => undefined,
+    applyEntries: (entries) => harness.applied.push(...entries),
+    installSnapshot: () => Promise.resolve(),
+    discardSnapshot: () => undefined,
+    observe: () => undefined,
+    onFatal: (error) => harness.failures.push(error),
+  });
+  drivers.push(driver);
+  driver.start();
+  return { ...harness, driver };
+}
+
+/** Until all that was enqueued has led to all that it leads to. */
+async function settle(): Promise<void> {
+  for (let turns = 0; turns < 8; turns += 1) await nextTurn();
+}
+
+/** Makes `n1` the leader: the votes of all, and its no-op durable. */
+async function lead(harness: Harness): Promise<void> {
+  harness.driver.enqueue({ kind: 'campaign' });
+  await settle();
+  const from = 'n2';
+  const term = 2;
+  if (harness.status().role === 'preCandidate') {
+    harness.driver.enqueue({
+      kind: 'message',
+      message: {
+        kind: 'requestVoteResponse',
+        from,
+        to: 'n1',
+        term,
+        isPreVote: true,
+        voteGranted: true,
+      },
+    });
+    await settle();
+  }
+  for (const append of harness.appends.splice(0)) append.done();
+  await settle();
+  if (harness.status().role === 'candidate') {
+    harness.driver.enqueue({
+      kind: 'message',
+      message: {
+        kind: 'requestVoteResponse',
+        from,
+        to: 'n1',
+        term,
+        isPreVote: false,
+        voteGranted: true,
+      },
+    });
+    await settle();
+  }
+  for (const append of harness.appends.splice(0)) append.done();
+  await settle();
+  expect(harness.status().role).toBe('leader');
+  harness.sent.length = 0;
+  harness.applied.length = 0;
+}
+
+function appendOf(index: number, leaderCommit: number): Message {
+  const entry: Entry = { index, term: 2, kind: 'command', command: Buffer.from('x') };
+  const previous = { prevLogIndex: index - 1, prevLogTerm: index === 1 ? 0 : 2 };
+  const addressed = { from: 'n2', to: 'n1', term: 2 };
+  return { kind: 'appendEntries', ...addressed, ...previous, entries: [entry], leaderCommit };
+}
+
+const matches = (messages: readonly Message[]): number[] =>
+  messages.flatMap((each) => (each.kind === 'appendEntriesResponse' ? [each.matchIndex] : []));
+
+test('a single server applies nothing before its disk holds it', async () => {
+  const harness = start(['n1']);
+  await lead(harness);
+  void harness.proposals.submit(Buffer.from('a'));
+  harness.driver.wake();
+  await settle();
+  expect(harness.appends).toHaveLength(1);
+  expect(harness.applied).toEqual([]);
+  harness.appends[0]?.done();
+  await settle();
+  expect(harness.applied.map((entry) => entry.command.toString())).toEqual(['a']);
+});
+
+test('a leader sends while it writes, all proposals of a turn as one', async () => {
+  const harness = start(['n1', 'n2']);
+  await lead(harness);
+  const match = { matchIndex: 1, rejectedIndex: 0, hintIndex: 0, hintTerm: 0, appliedIndex: 0 };
+  const addressed = { from: 'n2', to: 'n1', term: 2 };
+  const message = { kind: 'appendEntriesResponse', ...addressed, success: true, ...match } as const;
+  harness.driver.enqueue({ kind: 'message', message });
+  await settle();
+  harness.sent.length = 0;
+  for (const command of ['a', 'b', 'c']) void harness.proposals.submit(Buffer.from(command));
+  harness.driver.wake();
+  await settle();
+  expect(harness.appends.map(({ write }) => write.entries.length)).toEqual([3]);
+  const appends = harness.sent.flatMap((each) =>
+    each.kind === 'appendEntries' ? [each.entries.length] : [],
+  );
+  expect(appends).toEqual([3]);
+});
+
+test('a follower claims only what its disk holds, in order', async () => {
+  const harness = start(['n1', 'n2']);
+  harness.driver.enqueue({ kind: 'message', message: appendOf(1, 0) });
+  await settle();
+  harness.driver.enqueue({ kind: 'message', message: appendOf(2, 1) });
+  await settle();
+  expect(harness.appends).toHaveLength(2);
+  expect(matches(harness.sent)).toEqual([]);
+  harness.appends[1]?.done();
+  await settle();
+  expect(matches(harness.sent)).toEqual([]);
+  expect(harness.applied).toEqual([]);
+  harness.appends[0]?.done();
+  await settle();
+  expect(matches(harness.sent)).toEqual([1, 2]);
+  expect(harness.applied.map((entry) => entry.index)).toEqual([1]);
+});
+
+test('a failing disk is fatal once, and nothing is sent afterwards', async () => {
+  const harness = start(['n1', 'n2']);
+  harness.driver.enqueue({ kind: 'message', message: appendOf(1, 0) });
+  harness.driver.enqueue({ kind: 'message', message: appendOf(2, 0) });
+  await settle();
+  harness.sent.length = 0;
+  const failure = new Error('EIO');
+  harness.appends[0]?.fail(failure);
+  await settle();
+  harness.driver.enqueue({ kind: 'message', message: appendOf(1, 1) });
+  await settle();
+  expect(harness.failures).toEqual([failure]);
+  expect(harness.sent).toEqual([]);
+});
+
+test('too many bytes under way are refused as overloaded', async () => {
+  const harness = start(['n1']);
+  await lead(harness);
+  const first = harness.proposals.submit(Buffer.alloc(900));
+  harness.driver.wake();
+  await settle();
+  const second = harness.proposals.submit(Buffer.alloc(900));
+  harness.driver.wake();
+  await expect(second).rejects.toMatchObject({ code: 'overloaded' });
+  harness.appends[0]?.done();
+  await settle();
+  expect(harness.applied).toHaveLength(1);
+  harness.proposals.applied(2, 2);
+  expect(await first).toBe(2);
+});
+
+test('a node that was away itself does not take the others for silent', async () => {
+  const harness = start(['n1', 'n2'], 30);
+  await settle();
+  const endMs = performance.now() + 500;
+  while (performance.now() < endMs);
+  await settle();
+  expect(harness.status().role).toBe('follower');
+});
+
+test('stop() answers what was asked and not yet done', async () => {
+  const harness = start(['n1']);
+  const answers: unknown[] = [];
+  const proposal = { command: Buffer.alloc(0), resolve: () => undefined, reject: () => undefined };
+  const refused = (result: unknown): number => answers.push(result);
+  harness.driver.enqueue({ kind: 'configure', edit: () => undefined, proposal, refused });
+  harness.driver.enqueue({ kind: 'transfer', to: 'n2', answer: (began) => answers.push(began) });
+  harness.driver.stop();
+  expect(answers).toEqual([{ kind: 'notLeader' }, false]);
+});
