@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 
@@ -58,9 +58,7 @@ describe('a server that cannot start says why, and exits with 1', () => {
 
   test('data of another node', async () => {
     const node = await workspace.start('n1');
-    const body = JSON.stringify({ secret_shares: 1, secret_threshold: 1 });
-    const init = await fetch(`${node.address}/v1/sys/init`, { method: 'PUT', body });
-    expect(init.status).toBe(200);
+    await initialize(node.address);
     await node.stop();
     const config = nodeConfig(join(workspace.directory, 'n1'), 'n2');
     const { code, stderr } = await workspace.run(workspace.write('a.hcl', config));
@@ -75,8 +73,81 @@ describe('a server that cannot start says why, and exits with 1', () => {
   });
 });
 
+describe('a disk that lets a node down', () => {
+  test('a full one: nothing acknowledged is lost, and the process ends', async () => {
+    const limited = await workspace.start('n1', { fileBytesMax: 1024 * 1024 });
+    const { key, token } = await initialize(limited.address);
+    const value = 'x'.repeat(100_000);
+    const acknowledged: string[] = [];
+    const exited = once(limited.child, 'exit');
+    let status = 204;
+    for (let at = 0; status === 204 && at < 20; at += 1) {
+      status = await put(limited.address, `cubbyhole/k${at}`, { token, body: { value } });
+      if (status === 204) acknowledged.push(`k${at}`);
+    }
+    // Written to the log or not: only a restart can tell.
+    expect(status).toBe(504);
+    expect(await exited).toEqual([1, null]);
+    expect(limited.errors()).toContain('node failed');
+    expect(acknowledged.length).toBeGreaterThan(0);
+    expect(acknowledged.length).toBeLessThan(20);
+
+    const node = await workspace.start('n1');
+    expect(await put(node.address, 'sys/unseal', { token, body: { key } })).toBe(200);
+    const headers = { 'X-Vault-Token': token };
+    const list = await fetch(`${node.address}/v1/cubbyhole?list=true`, { headers });
+    const { data } = (await list.json()) as { data: { keys: string[] } };
+    expect(data.keys).toEqual(expect.arrayContaining(acknowledged));
+    expect(await node.stop()).toBe(0);
+  });
+
+  test('a damaged log record: the node says which, and does not start', async () => {
+    const node = await workspace.start('n1');
+    await initialize(node.address);
+    await node.stop();
+    const log = join(workspace.directory, 'n1', 'log');
+    const segment = readdirSync(log).find((name) => name.endsWith('.wal'));
+    const file = join(log, segment ?? '');
+    const bytes = readFileSync(file);
+    const middle = bytes.length >> 1;
+    bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+    writeFileSync(file, bytes);
+    const config = nodeConfig(join(workspace.directory, 'n1'), 'n1');
+    const { code, stderr } = await workspace.run(workspace.write('a.hcl', config));
+    expect([code, stderr]).toEqual([1, expect.stringContaining(segment ?? '')]);
+  });
+});
+
 test('a signal ends it in order', async () => {
   const node = await workspace.start('n1');
   const health = await fetch(`${node.address}/v1/sys/health`);
   expect([health.status, await node.stop()]).toEqual([501, 0]);
 });
+
+/** Initialises and unseals; resolves when the node is active. */
+async function initialize(address: string): Promise<{ key: string; token: string }> {
+  const response = await fetch(`${address}/v1/sys/init`, {
+    method: 'PUT',
+    body: JSON.stringify({ secret_shares: 1, secret_threshold: 1 }),
+  });
+  expect(response.status).toBe(200);
+  const init = (await response.json()) as { keys: string[]; root_token: string };
+  const [key = ''] = init.keys;
+  expect(await put(address, 'sys/unseal', { token: '', body: { key } })).toBe(200);
+  return { key, token: init.root_token };
+}
+
+/** A write to a node that is not active yet waits until it is. */
+async function put(
+  address: string,
+  path: string,
+  { token, body }: { token: string; body: object },
+): Promise<number> {
+  const response = await fetch(`${address}/v1/${path}`, {
+    method: 'PUT',
+    headers: { 'X-Vault-Token': token },
+    body: JSON.stringify(body),
+  });
+  await response.arrayBuffer();
+  return response.status;
+}

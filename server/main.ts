@@ -47,6 +47,7 @@ async function untilEnd(node: Node, logger: pino.Logger): Promise<number> {
   ]);
   if (failure !== undefined) {
     logger.fatal(failure, 'node failed');
+    await node.abandon();
     return 1;
   }
   // Whoever asks twice does not want to wait.

@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 
 import { createBackends } from './backend-wiring.ts';
 import { createClusterCredentials } from './cluster/credentials.ts';
@@ -42,12 +43,16 @@ export type Node = {
   readonly failed: Promise<unknown>;
   /** Finishes what is under way, hands leadership over, and closes everything. */
   close(): Promise<void>;
+  /** For a node that failed: answers what is under way, for a moment, and touches no disk. */
+  abandon(): Promise<void>;
 };
 
 /** Bytes of the physical cache, whose entries `cache_size` bounds. */
 const CACHE_BYTES_MAX = 128 * 1024 * 1024;
 /** How long a promotion waits for requests that began on the standby. */
 const PROMOTION_DRAIN_MS = 10_000;
+/** How long the process of a failed node lives on, to tell waiting clients that it failed. */
+const ABANDON_MS = 1000;
 /** How long a joining node waits for the cluster's state. */
 const JOIN_MS = 60_000;
 
@@ -189,6 +194,7 @@ async function assemble(
       await replica.close();
       await network.close();
     },
+    abandon: () => Promise.race([httpServer.close(), delay(ABANDON_MS)]),
   };
 }
 

@@ -13,6 +13,8 @@ export type NodeProcess = {
   /** `http://127.0.0.1:port`. */
   readonly address: string;
   readonly child: ChildProcess;
+  /** What it has logged so far. */
+  errors(): string;
   /** SIGTERM; resolves with the exit code, or the signal that ended it. */
   stop(): Promise<number | NodeJS.Signals | null>;
 };
@@ -28,13 +30,10 @@ export class Workspace {
   readonly directory = mkdtempSync(join(tmpdir(), 'baobench-node-'));
   readonly #children = new Set<ChildProcess>();
 
-  /** Starts a node on free ports; `extra` goes to the top level of its configuration. */
-  async start(nodeId: string, extra = ''): Promise<NodeProcess> {
-    const file = this.write(
-      `${nodeId}.hcl`,
-      nodeConfig(join(this.directory, nodeId), nodeId, extra),
-    );
-    const child = this.#spawn(file);
+  /** Starts a node on free ports. With `fileBytesMax` its disk is full at files of that size. */
+  async start(nodeId: string, limits: { fileBytesMax?: number } = {}): Promise<NodeProcess> {
+    const file = this.write(`${nodeId}.hcl`, nodeConfig(join(this.directory, nodeId), nodeId));
+    const child = this.#spawn(file, limits.fileBytesMax);
     let output = '';
     let errors = '';
     child.stderr?.on('data', (chunk: Buffer) => {
@@ -51,6 +50,7 @@ export class Workspace {
     return {
       address,
       child,
+      errors: () => errors,
       stop: async () => {
         if (child.exitCode === null && child.signalCode === null) {
           child.kill('SIGTERM');
@@ -90,16 +90,22 @@ export class Workspace {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #spawn(configFile: string): ChildProcess {
-    const child = spawn(process.execPath, [CLI, 'server', `-config=${configFile}`], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+  #spawn(configFile: string, fileBytesMax?: number): ChildProcess {
+    const command = [process.execPath, CLI, 'server', `-config=${configFile}`];
+    const limited = fileBytesMax === undefined ? [] : limitedShell(fileBytesMax);
+    const [file = '', ...args] = [...limited, ...command];
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#children.add(child);
     return child;
   }
 }
 
-export function nodeConfig(directory: string, nodeId: string, extra = ''): string {
+/** `ulimit -f` counts blocks of 512 bytes (POSIX). */
+function limitedShell(fileBytesMax: number): string[] {
+  return ['sh', '-c', `ulimit -f ${Math.floor(fileBytesMax / 512)} && exec "$@"`, 'sh'];
+}
+
+export function nodeConfig(directory: string, nodeId: string): string {
   return `
 storage "raft" {
   path = ${JSON.stringify(directory)}
@@ -111,5 +117,5 @@ listener "tcp" {
 }
 enable_response_header_raft_node_id = true
 log_level = "warn"
-${extra}`;
+`;
 }
