@@ -72,7 +72,7 @@ async function main(): Promise<void> {
 
 async function drive(address: string): Promise<void> {
   const deadline = Date.now() + START_TIMEOUT_MS;
-  while (!(await call('GET', 'sys/seal-status', { address }).catch(() => undefined))) {
+  while ((await call('GET', 'sys/health', { address }).catch(() => undefined))?.status !== 501) {
     if (Date.now() > deadline) throw new Error('the server did not start');
     await delay(100);
   }
