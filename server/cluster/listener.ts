@@ -53,6 +53,10 @@ const PROTOCOLS: ClusterProtocol[] = ['bao-raft/1', 'bao-forward/1'];
 const CONNECTIONS_MAX = 1024;
 /** A handshake is two local round trips; OpenBao waits 30 s. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** A node that takes longer to answer is as good as gone: requests wait for it. */
+const DIAL_TIMEOUT_MS = 5_000;
+/** When the other host vanishes, nothing else ends an idle connection. */
+const KEEP_ALIVE_MS = 5_000;
 /** TLS wants a name; what is checked is the certificate itself. */
 const SERVER_NAME = 'baobench-cluster';
 
@@ -87,7 +91,7 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
       socket.destroy();
       return;
     }
-    socket.setNoDelay(true);
+    prepare(socket);
     handler(socket);
   });
 
@@ -126,7 +130,7 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
     },
     dial: async (address, protocol) => {
       if (identity === undefined) throw new Error('the cluster network is suspended');
-      const socket = await dialTls(address, protocol, identity, handshakeTimeout);
+      const socket = await dialTls(address, protocol, identity);
       track(sockets, socket);
       return socket;
     },
@@ -141,7 +145,6 @@ function dialTls(
   address: string,
   protocol: ClusterProtocol,
   identity: { readonly credentials: ClusterCredentials; readonly der: Buffer },
-  timeoutMs: number,
 ): Promise<TLSSocket> {
   const { certificatePem: cert, privateKeyPem: key } = identity.credentials;
   const { host, port } = splitAddress(address);
@@ -164,8 +167,8 @@ function dialTls(
     };
     const onClose = (): void => fail(new Error(`${address} closed during the handshake`));
     const timer = setTimeout(
-      () => fail(new Error(`${address} did not answer within ${timeoutMs} ms`)),
-      timeoutMs,
+      () => fail(new Error(`${address} did not answer within ${DIAL_TIMEOUT_MS} ms`)),
+      DIAL_TIMEOUT_MS,
     );
     socket.on('error', fail);
     socket.on('close', onClose);
@@ -178,7 +181,7 @@ function dialTls(
       socket.off('error', fail);
       socket.off('close', onClose);
       socket.on('error', ignore);
-      socket.setNoDelay(true);
+      prepare(socket);
       resolve(socket);
     });
   });
@@ -199,6 +202,11 @@ export function splitAddress(address: string): { host: string; port: number } {
     throw new Error(`not a host:port address: ${address}`);
   }
   return { host, port };
+}
+
+function prepare(socket: TLSSocket): void {
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, KEEP_ALIVE_MS);
 }
 
 function track(sockets: Set<Socket>, socket: Socket): void {

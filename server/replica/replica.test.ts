@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import { getAt, put, ReplicaCluster, suffrageOf, until } from '../testing/replica-cluster.ts';
 import type { ReplicaClusterOptions } from '../testing/replica-cluster.ts';
@@ -172,6 +173,49 @@ test('a node joins a cluster with history as a learner first, a non-voter for go
 
   await leader.replica.replication.removeServer('n3');
   expect(suffrageOf(leader, 'n3')).toBeUndefined();
+});
+
+test('what cannot be asked of a node is refused', async () => {
+  const cluster = await formed(2);
+  const leader = await cluster.leader();
+  const standby = cluster.members().find((member) => member !== leader) ?? leader;
+  const { replication } = leader.replica;
+  const rows: [string, Promise<unknown>][] = [
+    ['conflict', replication.bootstrap(cluster.credentials)],
+    ['no-leader', standby.replica.replication.addServer({ id: 'n9', address: 'h:1' })],
+    ['no-leader', standby.replica.replication.removeServer(leader.id)],
+    ['no-leader', standby.replica.leadership.stepDown()],
+    // The id belongs to a node that is alive elsewhere.
+    ['conflict', replication.addServer({ id: standby.id, address: '127.0.0.1:1' })],
+    ['conflict', replication.addServer({ id: leader.id, address: '127.0.0.1:1' })],
+  ];
+  const codes = await Promise.all(
+    rows.map(([, refused]) => refused.then(String, (error: { code: string }) => error.code)),
+  );
+  expect(codes).toEqual(rows.map(([code]) => code));
+});
+
+test('a node without data waits passively', async () => {
+  const cluster = await formed(1);
+  const { replica } = await cluster.restart('n2');
+  expect(replica.replication.isBootstrapped()).toBe(false);
+  expect(replica.replication.configuration()).toEqual({ servers: [], index: 0 });
+  await expect(put(cluster.member('n2'), 'a', '1')).rejects.toMatchObject({ code: 'no-leader' });
+});
+
+test('a stranger at the cluster port does not disturb replication', async () => {
+  const cluster = await formed(2);
+  const leader = await cluster.leader();
+  const strangers = cluster.members().map(({ network }) => {
+    const socket = connect(network.port(), '127.0.0.1');
+    socket.on('error', () => undefined);
+    socket.write(Buffer.alloc(100_000, 0x16));
+    return new Promise((resolve) => socket.on('close', resolve).resume());
+  });
+  const index = await put(leader, 'a', '1');
+  for (const member of cluster.members()) expect(await getAt(member, 'a', index)).toBe('1');
+  await Promise.all(strangers);
+  expect(leader.replica.leadership.isLeader()).toBe(true);
 });
 
 test('a node that lost its disk rejoins under its name', async () => {
