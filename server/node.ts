@@ -5,7 +5,6 @@
 
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -15,25 +14,18 @@ import { createForwarder, serveForwarding } from './cluster/forwarding.ts';
 import { createJoinClient } from './cluster/join.ts';
 import { createClusterNetwork, type ClusterNetwork } from './cluster/listener.ts';
 import type { Config } from './config.ts';
-import { ADVERTISEMENT_PATH } from './core/advertisement.ts';
+import type { CoreSettings } from './core/core-options.ts';
 import { Core } from './core/core.ts';
-import type { ChangeFeed, PhysicalStore } from './core/ports.ts';
+import type { PhysicalStore } from './core/ports.ts';
 import { ServerError } from './errors.ts';
 import { createHttpServer, type HttpServer } from './http/http-server.ts';
-import type { Identity } from './http/node-port.ts';
-import { RequestHandler } from './http/request-handler.ts';
-import { createMetrics, createTally, type Metrics, type Tally } from './metrics.ts';
+import type { RequestHandler } from './http/request-handler.ts';
+import { createHandler, identityOf } from './http-wiring.ts';
+import { createMetrics, createTally, type Tally } from './metrics.ts';
+import type { NodeLogger } from './node-logger.ts';
 import { openReplicaStorage } from './replica/replica-storage.ts';
 import { openReplica, type Replica } from './replica/replica.ts';
 import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
-
-export type NodeLogger = {
-  debug(fields: object, event: string): void;
-  info(fields: object, event: string): void;
-  warn(fields: object, event: string): void;
-  error(fields: object, event: string): void;
-  fatal(fields: object, event: string): void;
-};
 
 export type Node = {
   /** `http://host:port`, and `host:port` of the cluster port. */
@@ -71,7 +63,7 @@ export async function startNode(config: Config, logger: NodeLogger): Promise<Nod
     maxRequestSize: listener.max_request_size,
     maxConnections: listener.max_connections,
     handler: {
-      handle: async (incoming) => (handler ?? STARTING).handle(incoming),
+      handle: (incoming) => (handler ?? STARTING).handle(incoming),
       errorAnswer: (error, requestId) => (handler ?? STARTING).errorAnswer(error, requestId),
     },
   });
@@ -106,7 +98,7 @@ async function assemble(
   const apiAddress = config.api_addr ?? listening;
   const version = packageVersion();
   const clock = (): number => Date.now();
-  const leaseTtl = {
+  const leaseTtl: LeaseTtl = {
     defaultSeconds: Math.floor(config.default_lease_ttl / 1000),
     maxSeconds: Math.floor(config.max_lease_ttl / 1000),
   };
@@ -155,21 +147,7 @@ async function assemble(
       stateHash: config.introspection ? () => stateHash(replica) : undefined,
       clock,
     }),
-    settings: {
-      clusterName: config.cluster_name ?? '',
-      apiAddress,
-      clusterAddress,
-      earlyForward: config.early_forward,
-      promotion: config.promotion,
-      disableStandbyReads: config.disable_standby_reads,
-      cache: config.disable_cache
-        ? undefined
-        : { entriesMax: config.cache_size, bytesMax: CACHE_BYTES_MAX },
-      defaultLeaseTtlSeconds: leaseTtl.defaultSeconds,
-      maxLeaseTtlSeconds: leaseTtl.maxSeconds,
-      drainMsMax: PROMOTION_DRAIN_MS,
-      joinMsMax: JOIN_MS,
-    },
+    settings: coreSettings(config, { apiAddress, clusterAddress, leaseTtl }),
     logger,
     clock,
   });
@@ -198,65 +176,31 @@ async function assemble(
   };
 }
 
-type HandlerParts = {
-  readonly config: Config;
-  readonly logger: NodeLogger;
-  readonly core: Core;
-  readonly replica: Replica;
-  readonly identity: Identity;
-  readonly tally: Tally;
-  readonly metrics: Metrics;
-};
+type LeaseTtl = { readonly defaultSeconds: number; readonly maxSeconds: number };
 
-function createHandler(
-  { config, logger, core, replica, identity, tally, metrics }: HandlerParts,
-  forward: ReturnType<typeof createForwarder>['forward'],
-): RequestHandler {
-  const { listener } = config;
-  const { physical } = replica;
-  return new RequestHandler({
-    core,
-    identity,
-    position: {
-      appliedIndex: () => physical.appliedIndex(),
-      committedIndex: () => replica.status().commitIndex,
-      awaitApplied: (index, timeoutMs) => physical.awaitApplied(index, timeoutMs),
-    },
-    jsonLimits: { stringsMax: listener.max_request_json_strings },
-    openMetrics: listener.unauthenticated_metrics_access ? metrics : undefined,
-    forwarding: {
-      core,
-      forward,
-      onLeaderChange: leaderChanges(replica.changeFeed),
-      limits: {
-        leaderWaitMs: config.leader_wait,
-        requestMs: config.default_max_request_duration,
-      },
-    },
-    settings: {
-      disableStandbyReads: config.disable_standby_reads,
-      awaitForwardedWrites: config.await_forwarded_writes,
-      missingIndexForward: listener.consistency_missing_header_forward,
-      inconsistentFallback: listener.consistency_fallback_behavior,
-      indexWaitMs: listener.consistency_max_index_wait,
-      inconsistentStatus: listener.consistency_fail_status,
-      raftNodeIdHeader: config.enable_response_header_raft_node_id,
-      hostnameHeader: config.enable_response_header_hostname,
-    },
-    events: {
-      requestHandled: () => {
-        tally.requests += 1;
-      },
-      requestForwarded: () => {
-        tally.forwards += 1;
-      },
-      forwardFailed: ({ code, message }) => {
-        tally.forwardErrors += 1;
-        logger.warn({ code, reason: message }, 'forwarding failed');
-      },
-      internalError: (error, requestId) => logger.error({ error, requestId }, 'request failed'),
-    },
-  });
+function coreSettings(
+  config: Config,
+  addresses: {
+    readonly apiAddress: string;
+    readonly clusterAddress: string;
+    readonly leaseTtl: LeaseTtl;
+  },
+): CoreSettings {
+  const { apiAddress, clusterAddress, leaseTtl } = addresses;
+  const cache = { entriesMax: config.cache_size, bytesMax: CACHE_BYTES_MAX };
+  return {
+    clusterName: config.cluster_name ?? '',
+    apiAddress,
+    clusterAddress,
+    earlyForward: config.early_forward,
+    promotion: config.promotion,
+    disableStandbyReads: config.disable_standby_reads,
+    cache: config.disable_cache ? undefined : cache,
+    defaultLeaseTtlSeconds: leaseTtl.defaultSeconds,
+    maxLeaseTtlSeconds: leaseTtl.maxSeconds,
+    drainMsMax: PROMOTION_DRAIN_MS,
+    joinMsMax: JOIN_MS,
+  };
 }
 
 function raftSettings({ raft }: Config): ReplicaSettings {
@@ -268,44 +212,6 @@ function raftSettings({ raft }: Config): ReplicaSettings {
         : { kind: 'piggyback', timeoutMs: raft.commit_timeout },
     trailingLogs: raft.trailing_logs,
     entryBytesMax: raft.max_entry_size,
-  };
-}
-
-/** The cluster's id never changes: it is asked for until it is known. */
-function identityOf(
-  core: Core,
-  { nodeId, version }: { readonly nodeId: string; readonly version: string },
-): Identity {
-  let cluster: { readonly name: string; readonly id: string } | undefined;
-  const known = (): typeof cluster => {
-    if (cluster === undefined) {
-      const { clusterName: name, clusterId: id } = core.sealStatus();
-      if (name !== undefined && id !== undefined) cluster = { name, id };
-    }
-    return cluster;
-  };
-  return {
-    nodeId,
-    hostname: hostname(),
-    version,
-    clusterName: () => known()?.name,
-    clusterId: () => known()?.id,
-  };
-}
-
-/** Who leads is posted in storage; listeners run after the turn in which it changed. */
-function leaderChanges(changeFeed: ChangeFeed): (listener: () => void) => () => void {
-  const listeners = new Set<() => void>();
-  changeFeed.subscribe((change) => {
-    if (listeners.size === 0) return;
-    if (change.kind === 'keys' && !change.keys.includes(ADVERTISEMENT_PATH)) return;
-    setImmediate(() => {
-      for (const listener of [...listeners]) listener();
-    });
-  });
-  return (listener) => {
-    listeners.add(listener);
-    return () => listeners.delete(listener);
   };
 }
 
