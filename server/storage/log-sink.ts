@@ -7,7 +7,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { MessageChannel, Worker } from 'node:worker_threads';
+import { MessageChannel, Worker, receiveMessageOnPort } from 'node:worker_threads';
 
 import type { LogFiles } from './log-files.ts';
 import { LogWriter } from './log-writer.ts';
@@ -79,7 +79,7 @@ export function startThreadSink(options: LogWriterOptions, events: SinkEvents): 
   });
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));
 
-  port.on('message', (reply: SinkReply) => {
+  const onReply = (reply: SinkReply): void => {
     switch (reply.kind) {
       case 'durable':
         return events.onDurable(reply.writeCount);
@@ -90,9 +90,16 @@ export function startThreadSink(options: LogWriterOptions, events: SinkEvents): 
       default:
         return assert.fail(reply satisfies never);
     }
-  });
+  };
+  port.on('message', onReply);
   worker.on('error', events.onFailure.bind(events));
   worker.on('exit', () => {
+    // The end of the thread may be heard of before its last words, which say why.
+    for (;;) {
+      const received = receiveMessageOnPort(port) as { message: SinkReply } | undefined;
+      if (received === undefined) break;
+      onReply(received.message);
+    }
     port.close();
     events.onFailure(new Error('the thread of the log has ended'));
   });
