@@ -39,7 +39,6 @@ const TOP_LEVEL = {
   cache_size: integer(131_072, { min: 1, max: 16 * MIB }),
   enable_response_header_raft_node_id: boolean(false),
   enable_response_header_hostname: boolean(false),
-  raw_storage_endpoint: boolean(false),
   // Ours.
   /** `sys/internal/state-hash`, for tests that compare nodes. */
   introspection: boolean(false),
@@ -63,9 +62,7 @@ const RAFT = {
    */
   performance_multiplier: integer(1, { min: 1, max: 10 }),
   trailing_logs: integer(10_240, { min: 16, max: 10_000_000 }),
-  snapshot_threshold: integer(8192, { min: 16, max: 10_000_000 }),
   max_entry_size: integer(MIB, { min: 64 * KIB, max: 32 * MIB }),
-  max_transaction_size: integer(8 * MIB, { min: 64 * KIB, max: 32 * MIB }),
   // Ours.
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
@@ -95,6 +92,7 @@ const LISTENER_TELEMETRY = { unauthenticated_metrics_access: boolean(false) } as
 /** OpenBao's keys that change nothing here; the node says so once. */
 const IGNORED = [
   'ui',
+  'raw_storage_endpoint',
   'disable_mlock',
   'disable_sealwrap',
   'disable_indexing',
@@ -103,6 +101,8 @@ const IGNORED = [
   'plugin_directory',
   'telemetry',
 ];
+
+const IGNORED_OF_RAFT = ['snapshot_threshold', 'snapshot_interval', 'max_transaction_size'];
 
 /** Keys of `storage "raft"` that may also stand at the top level. */
 const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'log_thread'];
@@ -152,7 +152,7 @@ function readConfig(document: HclObject): Config {
   const topLevel = readFields(rest, TOP_LEVEL, blocks);
   const raftBlock = onlyBlock(document, 'storage', 'raft');
   const raftBody = { ...raftBlock.body, items: [...atTop, ...raftBlock.body.items] };
-  const { path, ...raft } = readFields(raftBody, RAFT, []);
+  const { path, ...raft } = readFields(raftBody, RAFT, IGNORED_OF_RAFT);
   if (path === undefined || path === '') {
     throw new HclError(raftBlock, 'storage "raft" needs a path');
   }
@@ -169,7 +169,9 @@ function readConfig(document: HclObject): Config {
     listener: readListener(onlyBlock(document, 'listener', 'tcp')),
     clusterAddress:
       clusterAddress === undefined ? undefined : clusterHostPort(document, clusterAddress),
-    ignored: document.items.filter(({ key }) => IGNORED.includes(key)).map(({ key }) => key),
+    ignored: [...document.items, ...raftBlock.body.items]
+      .map(({ key }) => key)
+      .filter((key) => IGNORED.includes(key) || IGNORED_OF_RAFT.includes(key)),
   };
 }
 

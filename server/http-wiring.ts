@@ -1,0 +1,113 @@
+/** The HTTP layer's view of a node, filled from its parts. */
+
+import { hostname } from 'node:os';
+
+import type { Forwarder } from './cluster/forwarding.ts';
+import type { Config } from './config.ts';
+import { ADVERTISEMENT_PATH } from './core/advertisement.ts';
+import type { Core } from './core/core.ts';
+import type { ChangeFeed } from './core/ports.ts';
+import type { Identity } from './http/node-port.ts';
+import { RequestHandler } from './http/request-handler.ts';
+import type { Metrics, Tally } from './metrics.ts';
+import type { NodeLogger } from './node-logger.ts';
+import type { Replica } from './replica/replica.ts';
+
+export type HandlerParts = {
+  readonly config: Config;
+  readonly logger: NodeLogger;
+  readonly core: Core;
+  readonly replica: Replica;
+  readonly identity: Identity;
+  readonly tally: Tally;
+  readonly metrics: Metrics;
+};
+
+export function createHandler(
+  { config, logger, core, replica, identity, tally, metrics }: HandlerParts,
+  forward: Forwarder['forward'],
+): RequestHandler {
+  const { listener } = config;
+  const { physical } = replica;
+  return new RequestHandler({
+    core,
+    identity,
+    position: {
+      appliedIndex: () => physical.appliedIndex(),
+      committedIndex: () => replica.status().commitIndex,
+      awaitApplied: (index, timeoutMs) => physical.awaitApplied(index, timeoutMs),
+    },
+    jsonLimits: { stringsMax: listener.max_request_json_strings },
+    openMetrics: listener.unauthenticated_metrics_access ? metrics : undefined,
+    forwarding: {
+      core,
+      forward,
+      onLeaderChange: leaderChanges(replica.changeFeed),
+      limits: {
+        leaderWaitMs: config.leader_wait,
+        requestMs: config.default_max_request_duration,
+      },
+    },
+    settings: {
+      disableStandbyReads: config.disable_standby_reads,
+      awaitForwardedWrites: config.await_forwarded_writes,
+      missingIndexForward: listener.consistency_missing_header_forward,
+      inconsistentFallback: listener.consistency_fallback_behavior,
+      indexWaitMs: listener.consistency_max_index_wait,
+      inconsistentStatus: listener.consistency_fail_status,
+      raftNodeIdHeader: config.enable_response_header_raft_node_id,
+      hostnameHeader: config.enable_response_header_hostname,
+    },
+    events: {
+      requestHandled: () => {
+        tally.requests += 1;
+      },
+      requestForwarded: () => {
+        tally.forwards += 1;
+      },
+      forwardFailed: ({ code, message }) => {
+        tally.forwardErrors += 1;
+        logger.warn({ code, reason: message }, 'forwarding failed');
+      },
+      internalError: (error, requestId) => logger.error({ error, requestId }, 'request failed'),
+    },
+  });
+}
+
+/** The cluster's id never changes: it is asked for until it is known. */
+export function identityOf(
+  core: Core,
+  { nodeId, version }: { readonly nodeId: string; readonly version: string },
+): Identity {
+  let cluster: { readonly name: string; readonly id: string } | undefined;
+  const known = (): typeof cluster => {
+    if (cluster === undefined) {
+      const { clusterName: name, clusterId: id } = core.sealStatus();
+      if (name !== undefined && id !== undefined) cluster = { name, id };
+    }
+    return cluster;
+  };
+  return {
+    nodeId,
+    hostname: hostname(),
+    version,
+    clusterName: () => known()?.name,
+    clusterId: () => known()?.id,
+  };
+}
+
+/** Who leads is posted in storage; listeners run after the turn in which it changed. */
+function leaderChanges(changeFeed: ChangeFeed): (listener: () => void) => () => void {
+  const listeners = new Set<() => void>();
+  changeFeed.subscribe((change) => {
+    if (listeners.size === 0) return;
+    if (change.kind === 'keys' && !change.keys.includes(ADVERTISEMENT_PATH)) return;
+    setImmediate(() => {
+      for (const listener of [...listeners]) listener();
+    });
+  });
+  return (listener) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
+}
