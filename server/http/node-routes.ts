@@ -130,9 +130,7 @@ function leader({ core, position }: NodeRoutes): Answer {
     is_self: current?.isSelf ?? false,
     active_time: activeTime === null ? '0001-01-01T00:00:00Z' : new Date(activeTime).toISOString(),
     leader_address: current?.redirectAddress ?? '',
-    leader_cluster_address: current?.clusterAddress ?? '',
-    performance_standby: core.standby(),
-    performance_standby_last_remote_wal: 0,
+    leader_cluster_address: current === undefined ? '' : `https://${current.clusterAddress}`,
     raft_committed_index: position.committedIndex(),
     raft_applied_index: position.appliedIndex(),
   });
