@@ -44,6 +44,7 @@ export class ReplicaCluster {
   readonly #options: ReplicaClusterOptions;
   readonly #directory: string;
   readonly #members = new Map<string, ClusterMember>();
+  readonly #ports = new Map<string, number>();
 
   private constructor(
     options: ReplicaClusterOptions,
@@ -73,8 +74,11 @@ export class ReplicaCluster {
   async open(id: string): Promise<ClusterMember> {
     assert(!this.#members.has(id), `${id} is open`);
     const { logThread = 'inline', settings, wrapStorage } = this.#options;
-    const network = createClusterNetwork({ host: '127.0.0.1', port: 0, logger: silentLogger });
+    // A node keeps its address for life, or two that return at once would never find each other.
+    const port = this.#ports.get(id) ?? 0;
+    const network = createClusterNetwork({ host: '127.0.0.1', port, logger: silentLogger });
     await network.bind();
+    this.#ports.set(id, network.port());
     const opened = await openReplicaStorage(join(this.#directory, id), { nodeId: id, logThread });
     const failures: unknown[] = [];
     const replica = await openReplica({
@@ -147,9 +151,10 @@ export class ReplicaCluster {
     await network.close();
   }
 
-  /** Stops a node and removes what its disk holds. */
+  /** Stops a node and removes what its disk holds; its successor lives elsewhere. */
   async destroy(id: string): Promise<void> {
     await this.stop(id);
+    this.#ports.delete(id);
     await rm(join(this.#directory, id), { recursive: true });
   }
 
