@@ -3,9 +3,8 @@
  * writes go in; `ready()` says what is to be written, sent and applied. There is no clock, no
  * randomness but `random`, no I/O, and no promise in this folder.
  *
- * - `election.ts`: terms, roles, votes. `replication.ts`: the leader's side of the
- *   log, commit rule, transfer. `follower.ts`: the other side. `log.ts`: the log and what is
- *   durable of it. `progress.ts`: what a leader knows of one server.
+ * - `election.ts`: terms, roles, votes. `replication.ts`: the leader's side. `follower.ts`: the
+ *   other. `log.ts`: the log, what is durable of it. `progress.ts`: what a leader knows of a server.
  * - The driver drains what waits, steps it all, then takes one `Ready`: what arrived together is
  *   written once and sent once.
  *
@@ -24,7 +23,8 @@
  *   as in Raft §6. Three rules make that safe: one change of one server at a time; the next change
  *   is proposed only after the previous one is applied on the leader; nobody campaigns while a
  *   committed configuration waits to be applied. A log therefore proves all its configurations but
- *   the last to be committed, which a restart makes use of (`Log`).
+ *   the last to be committed, which a restart makes use of (`Log`). The price: who does not know a
+ *   removal still counts on the removed. (testdata/removed_*.txt)
  * - Check-quorum and the vote refusal within the lease go together with the pre-vote: a server
  *   that returns from a partition neither deposes a live leader nor is locked out by a higher term
  *   (testdata/rejoin_is_not_disruptive.txt, testdata/higher_term_frees_itself.txt).

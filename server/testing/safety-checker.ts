@@ -31,7 +31,8 @@ type Watermark = {
  * - Leader completeness: a leader holds everything that was committed in earlier terms. (One that
  *   took long to hear of its votes may be elected when later terms have committed more.)
  * - State machine safety: every server applies the same entries, each once and in order.
- * - An entry is committed by a leader, when a majority of voters holds it on disk.
+ * - An entry is committed by a leader, when a majority of voters holds it on disk, and with it
+ *   one of the leader's own term.
  * - In every log, all configurations but the last are committed.
  * - What a message claims of its sender's term, vote and log is on that sender's disk.
  * - What a core calls durable is on its disk.
@@ -246,6 +247,8 @@ export class SafetyChecker {
         continue;
       }
       assert(isLeader, 'committed by a server that does not lead');
+      const lastTerm = view.termAt(status.commitIndex);
+      assert(lastTerm === status.currentTerm, 'committed by counting an earlier term');
       this.#commit(entry, status);
     }
   }
