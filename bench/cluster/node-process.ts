@@ -22,6 +22,8 @@ export type NodeSettings = {
   readonly server: { readonly [key: string]: string | number | boolean };
   readonly storage: { readonly [key: string]: string | number | boolean };
   readonly listener: { readonly [key: string]: string | number | boolean };
+  /** Runs the CLI: a program and its arguments, such as Node with the flags of a profiler. */
+  readonly launcher?: readonly [string, ...string[]] | undefined;
 };
 
 export type NodeProcess = {
@@ -47,7 +49,8 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
   const configFile = join(settings.directory, 'config.json');
   writeFileSync(configFile, JSON.stringify(nodeConfig(settings), null, 2));
 
-  const child = spawn(process.execPath, [CLI, 'server', `-config=${configFile}`], {
+  const [program, ...flags] = settings.launcher ?? [process.execPath];
+  const child = spawn(program, [...flags, CLI, 'server', `-config=${configFile}`], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
   });

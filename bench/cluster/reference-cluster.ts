@@ -23,6 +23,7 @@ export type ClusterOptions = {
   readonly server?: NodeSettings['server'];
   readonly storage?: NodeSettings['storage'];
   readonly listener?: NodeSettings['listener'];
+  readonly launcher?: NodeSettings['launcher'];
   readonly cpuGroups?: CpuGroups | undefined;
 };
 
@@ -74,6 +75,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
       server: { ...options.server, disable_standby_reads: options.mode === 'baseline' },
       storage: { ...options.storage },
       listener: { ...options.listener },
+      launcher: options.launcher,
     };
     settingsById.set(id, settings);
     const node = await start(settings);

@@ -79,7 +79,7 @@ function quantile(values: number[], q: number): number {
 }
 
 /** The type of the file system with the longest mount point above `directory`. */
-function filesystemOf(directory: string): string {
+export function filesystemOf(directory: string): string {
   let best = { length: -1, type: 'unknown' };
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [left, right] = line.split(' - ');

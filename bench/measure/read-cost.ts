@@ -1,6 +1,9 @@
 /**
  * What a KV read on a standby costs beyond the unavoidable: its CPU per request against a bare
- * `node:http` server that sends the same bytes, in turn, under the same load, in one run.
+ * `node:http` server that sends the same bytes, in turn, in one run.
+ *
+ * Both get the same open loop. A closed loop would compare two operating points: the faster server
+ * keeps the generator busy and need not wake it for each answer, which is a third of the price.
  */
 
 import assert from 'node:assert/strict';
@@ -18,9 +21,10 @@ import type { RecordedAnswer } from '../cluster/bare-server.ts';
 import { readProcessUsage } from '../cluster/process-usage.ts';
 import { startReferenceCluster } from '../cluster/reference-cluster.ts';
 import { connectTargets } from '../load/client.ts';
-import { monotonicNs } from '../load/clock.ts';
-import { closedLoop } from '../load/closed-loop.ts';
+import { monotonicNs, systemClock } from '../load/clock.ts';
 import type { Request } from '../load/exchange.ts';
+import { openLoop } from '../load/open-loop.ts';
+import { buildPlan, evenRouting } from '../load/plan.ts';
 import { createRandom } from '../random.ts';
 
 const BARE_SERVER = fileURLToPath(new URL('../cluster/bare-server.js', import.meta.url));
@@ -36,7 +40,9 @@ const VALUE_BYTES = 200;
 const CONNECTIONS = 16;
 const WARMUP_MS = 4_000;
 const SLICE_MS = 1_500;
-const INTERVAL_MS = 250;
+/** Requests per second. */
+const RATE = 2_000;
+const SEED = 1;
 const PAIRS = 10;
 
 export type ReadCost = {
@@ -147,36 +153,51 @@ async function startBare(file: string): Promise<{ child: ChildProcess; origin: s
   return { child, origin: `http://127.0.0.1:${port}` };
 }
 
+/** Both servers get the same plan: a Poisson stream at one rate, below what either can carry. */
 async function cpuPerRequest(
   subject: Subject,
   request: Request,
   durationMs: number,
   signal: AbortSignal,
 ): Promise<number> {
-  let beforeNs = readProcessUsage(subject.processId).cpuNs;
-  const intervals: { cpuNs: number; completed: number }[] = [];
-  const result = await closedLoop({
-    targets: [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }],
-    operationNames: ['read'],
-    connectionsPerTarget: CONNECTIONS,
-    requestsOf: () => [{ ...request, operation: 0 }],
+  const plan = buildPlan({
+    seed: SEED,
+    schedule: { kind: 'poisson', rate: RATE },
     durationMs,
-    timeoutMs: 5_000,
-    nowNs: monotonicNs,
-    intervalMs: INTERVAL_MS,
-    onInterval: ({ completions }) => {
-      const afterNs = readProcessUsage(subject.processId).cpuNs;
-      intervals.push({ cpuNs: afterNs - beforeNs, completed: completions[0]?.[0]?.ok ?? 0 });
-      beforeNs = afterNs;
+    workload: {
+      operations: [{ name: 'read', weight: 1, writes: false }],
+      chooseKeys: () => ({ next: () => 0 }),
+      chooseValueBytes: () => () => VALUE_BYTES,
     },
-    signal,
+    routing: evenRouting(1),
   });
-  for (const histogram of result.responses.flat()) histogram.destroy();
-  assert(result.completions[0]?.[0]?.failed.size === 0, 'a read failed');
-  // Connections are made in the first interval, and the engine outlives the last.
-  const counted = intervals.slice(1, -1);
-  const cpuNs = counted.reduce((sum, each) => sum + each.cpuNs, 0);
-  return cpuNs / 1e3 / counted.reduce((sum, each) => sum + each.completed, 0);
+  const targets = [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }];
+  const client = connectTargets({
+    targets,
+    socketsPerTarget: CONNECTIONS,
+    nowNs: monotonicNs,
+    caPem: undefined,
+  });
+  try {
+    for (let i = 0; i < CONNECTIONS; i++) await client.ask(0, request, 5_000);
+    const beforeNs = readProcessUsage(subject.processId).cpuNs;
+    const { counts } = await openLoop({
+      plan,
+      targets,
+      sender: client,
+      clock: systemClock('coarse'),
+      requestOf: () => request,
+      verify: (_index, status) => status === 200,
+      inFlightMax: 20_000,
+      timeoutMs: 5_000,
+      signal,
+    });
+    const cpuNs = readProcessUsage(subject.processId).cpuNs - beforeNs;
+    assert(counts.ok === plan.length, 'a read failed, was dropped, or got no answer');
+    return cpuNs / 1e3 / counts.ok;
+  } finally {
+    await client.close();
+  }
 }
 
 function mean(values: readonly number[]): number {
