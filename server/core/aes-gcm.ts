@@ -8,7 +8,7 @@
  * becomes conceivable (NIST SP 800-38D §8.3), after which it wants a new key term.
  */
 
-import { createCipheriv, createDecipheriv, randomFillSync } from 'node:crypto';
+import { createCipheriv, createDecipheriv, randomFillSync, type KeyObject } from 'node:crypto';
 
 export const KEY_BYTES = 32;
 export const NONCE_BYTES = 12;
@@ -23,7 +23,7 @@ const noncePool = Buffer.alloc(NONCES_PER_FILL * NONCE_BYTES);
 let noncePoolOffset = noncePool.length;
 
 export function encrypt(
-  key: Uint8Array,
+  key: Uint8Array | KeyObject,
   plaintext: Uint8Array,
   additionalData: Uint8Array,
   header: Uint8Array = NONE,
@@ -41,7 +41,7 @@ export function encrypt(
  * changed byte, or a value moved from elsewhere. Which of them cannot be told.
  */
 export function decrypt(
-  key: Uint8Array,
+  key: Uint8Array | KeyObject,
   sealed: Uint8Array,
   additionalData: Uint8Array,
   headerBytes = 0,
