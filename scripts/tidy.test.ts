@@ -218,7 +218,8 @@ function mayImport(source: Source, target: string): boolean {
   if (target.startsWith('scripts/'))
     return source.path.startsWith('scripts/') || target === 'scripts/baobench.ts';
   if (source.isTest) return true;
-  if (target.startsWith('server/testing/')) return source.path.startsWith('scripts/');
+  // In-memory ports serve micro-benchmarks as they serve tests.
+  if (target.startsWith('server/testing/')) return /^(scripts|bench\/micro)\//.test(source.path);
   const layer = LAYERS.find(({ folder }) => source.path.startsWith(folder));
   return layer !== undefined && layer.may.some((prefix) => target.startsWith(prefix));
 }
