@@ -26,6 +26,7 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
       'server/storage/',
       'server/core/ports.ts',
       'server/errors.ts',
+      'server/frames.ts',
     ],
   },
   {
@@ -44,7 +45,13 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
   },
   {
     folder: 'server/cluster/',
-    may: ['server/cluster/', 'server/core/ports.ts', 'server/core/backend.ts', 'server/errors.ts'],
+    may: [
+      'server/cluster/',
+      'server/core/ports.ts',
+      'server/core/backend.ts',
+      'server/errors.ts',
+      'server/frames.ts',
+    ],
   },
   {
     folder: 'server/http/',

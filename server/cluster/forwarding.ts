@@ -17,7 +17,7 @@ import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import type { ErrorCode } from '../errors.ts';
 import { ServerError } from '../errors.ts';
-import { FrameError, FrameReader, frameLength } from './frames.ts';
+import { FrameError, FrameReader, frameLength } from '../frames.ts';
 import type { ClusterNetwork } from './listener.ts';
 
 export type WireRequest = {

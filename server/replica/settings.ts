@@ -27,7 +27,7 @@ const MIB = 1024 * 1024;
 export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
   return {
     heartbeatMs: 100 * performanceMultiplier,
-    electionTimeoutMs: 600 * performanceMultiplier,
+    electionTimeoutMs: 500 * performanceMultiplier,
     commitNotify: { kind: 'push' },
     // hashicorp/raft's TrailingLogs.
     trailingLogs: 10_240,

@@ -14,7 +14,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { FrameError, FrameReader } from '../cluster/frames.ts';
+import { FrameError, FrameReader } from '../frames.ts';
 import type { InstallSnapshot, NodeId } from '../raft/message.ts';
 import type { Store } from '../storage/store.ts';
 import type { ReplicaLogger, SnapshotConnection } from './transport.ts';

@@ -11,7 +11,7 @@
  */
 
 import type { Socket } from 'node:net';
-import { FrameError, FrameReader } from '../cluster/frames.ts';
+import { FrameError, FrameReader } from '../frames.ts';
 import type { Message, NodeId } from '../raft/message.ts';
 import type { Hello } from './wire.ts';
 import {

@@ -1,6 +1,6 @@
 import { assert, nat, property, record } from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FrameError, FrameReader } from '../cluster/frames.ts';
+import { FrameError, FrameReader } from '../frames.ts';
 import type { Entry, Message } from '../raft/message.ts';
 import { encodeEntry } from '../storage/entry-codec.ts';
 import type { ControlFrame, Hello } from './wire.ts';

@@ -26,7 +26,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { FrameError, frameLength } from '../cluster/frames.ts';
+import { FrameError, frameLength } from '../frames.ts';
 import { decodeConfiguration, encodeConfiguration } from '../raft/configuration.ts';
 import type { Entry, Message, SnapshotMetadata } from '../raft/message.ts';
 import { decodeEntries, encodeEntry } from '../storage/entry-codec.ts';
