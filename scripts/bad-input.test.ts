@@ -128,6 +128,7 @@ describe('a request that makes no sense', () => {
 
   test.each([
     ['bytes that are no HTTP', Buffer.from([0, 255, 13, 10, 13, 10])],
+    ['a request for a tunnel', Buffer.from('CONNECT node:80 HTTP/1.1\r\nHost: node\r\n\r\n')],
     ['the beginning of a TLS handshake', Buffer.from('16030100c8010000c40303', 'hex')],
     ['a header without a name', Buffer.from('GET /v1/kv/anchor HTTP/1.1\r\n: 1\r\n\r\n')],
   ])('%s: a 4xx, and the node goes on', async (_what, bytes) => {

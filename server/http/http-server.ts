@@ -147,6 +147,12 @@ function listener(
   server.maxConnections = maxConnections;
   server.maxHeadersCount = HEADERS_MAX;
   allowListAndScan(server, HEADER_BYTES_MAX, refuseBytes);
+  // Without a listener the connection would end without a word.
+  server.on('connect', (_request, socket) => {
+    // Node takes its own listener away here; a reset by the client must not end the process.
+    socket.on('error', () => socket.destroy());
+    refuseBytes(UNSUPPORTED_METHOD, socket);
+  });
   return server;
 }
 
@@ -222,6 +228,8 @@ function sendAndLinger(request: IncomingMessage, response: ServerResponse, answe
   });
   request.resume();
 }
+
+const UNSUPPORTED_METHOD = Object.assign(new Error('CONNECT'), { code: 'HPE_INVALID_METHOD' });
 
 type UnreadSocket = Duplex & { _httpMessage?: ServerResponse | null };
 
