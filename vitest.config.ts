@@ -6,6 +6,8 @@ export default defineConfig({
   test: {
     include: [`${process.env['DIST'] ?? 'dist'}/**/*.test.js`],
     pool: 'forks',
+    // Many tests wait for processes or timers: two at a time halve the time on two cores.
+    maxWorkers: 2,
     testTimeout: 30_000,
     hookTimeout: 30_000,
   },

@@ -35,8 +35,14 @@ describe('failover', () => {
           outagesMs.push(await killAndRecover(cluster, kill, acknowledged));
         }
 
-        expect(Math.max(...outagesMs)).toBeLessThanOrEqual(WRITES_AGAIN_MS);
         await expectAllThere(cluster, acknowledged);
+        const sorted = outagesMs.map((ms) => Math.round(ms)).toSorted((a, b) => a - b);
+        const median = sorted[Math.floor(sorted.length / 2)];
+        process.stderr.write(
+          `failover, ${nodes} nodes, ${kills} kills: writes again after ${median} ms (median), ` +
+            `${sorted.at(-1)} ms (longest); ${acknowledged.size} writes acknowledged, all there\n`,
+        );
+        expect(sorted.at(-1)).toBeLessThanOrEqual(WRITES_AGAIN_MS);
       } finally {
         await cluster.stop();
       }

@@ -2,8 +2,8 @@
  * What a KV read on a standby costs beyond the unavoidable: its CPU per request against a bare
  * `node:http` server that sends the same bytes, in turn, in one run.
  *
- * Both get the same open loop. A closed loop would compare two operating points: the faster server
- * keeps the generator busy and need not wake it for each answer, which is a third of the price.
+ * Both are saturated under the same CPU quota, as capacity is measured. Without one, the faster
+ * server would keep the generator busy and never have to wake it, which is a third of the price.
  */
 
 import assert from 'node:assert/strict';
@@ -18,13 +18,13 @@ import type { Measured } from '../analysis/gates.ts';
 import { measuredRatio } from '../analysis/paired.ts';
 import { expectOk } from '../cluster/admin-api.ts';
 import type { RecordedAnswer } from '../cluster/bare-server.ts';
+import { detectCpuGroups } from '../cluster/cpu-group.ts';
 import { readProcessUsage } from '../cluster/process-usage.ts';
 import { startReferenceCluster } from '../cluster/reference-cluster.ts';
 import { connectTargets } from '../load/client.ts';
-import { monotonicNs, systemClock } from '../load/clock.ts';
+import { monotonicNs } from '../load/clock.ts';
+import { closedLoop } from '../load/closed-loop.ts';
 import type { Request } from '../load/exchange.ts';
-import { openLoop } from '../load/open-loop.ts';
-import { buildPlan, evenRouting } from '../load/plan.ts';
 import { createRandom } from '../random.ts';
 
 const BARE_SERVER = fileURLToPath(new URL('../cluster/bare-server.js', import.meta.url));
@@ -40,9 +40,9 @@ const VALUE_BYTES = 200;
 const CONNECTIONS = 16;
 const WARMUP_MS = 4_000;
 const SLICE_MS = 1_500;
-/** Requests per second. */
-const RATE = 2_000;
-const SEED = 1;
+/** The same small host for both, so that the server is the bottleneck and never the generator. */
+const QUOTA_CORES = 0.3;
+const INTERVAL_MS = 250;
 const PAIRS = 10;
 
 export type ReadCost = {
@@ -55,7 +55,14 @@ type Subject = { readonly origin: string; readonly processId: number };
 
 export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
   const directory = mkdtempSync(join(tmpdir(), 'baobench-read-cost-'));
-  const cluster = await startReferenceCluster({ name: 'c', mode: 'standby-reads', directory });
+  const cpuGroups = detectCpuGroups();
+  const cluster = await startReferenceCluster({
+    name: 'c',
+    mode: 'standby-reads',
+    directory,
+    cpuGroups,
+  });
+  const bareGroup = cpuGroups?.create(`baobench-${process.pid}-bare`);
   let bare: ChildProcess | undefined;
   try {
     await cluster.grow(2);
@@ -68,12 +75,15 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
     writeFileSync(file, JSON.stringify(answer));
     const started = await startBare(file);
     bare = started.child;
+    bareGroup?.add(bare.pid ?? 0);
 
     const subjects = [
       { origin: standby.address, processId: standby.processId },
       { origin: started.origin, processId: bare.pid ?? 0 },
     ] as const;
     for (const subject of subjects) await cpuPerRequest(subject, request, WARMUP_MS, signal);
+    standby.cpuGroup?.setQuota(QUOTA_CORES);
+    bareGroup?.setQuota(QUOTA_CORES);
     const pairs = [];
     for (let pair = 0; pair < PAIRS; pair++) {
       const order = pair % 2 === 0 ? subjects : subjects.toReversed();
@@ -89,7 +99,10 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
       ratio: measuredRatio(pairs, createRandom(1, 'resample')),
     };
   } finally {
+    bareGroup?.setQuota(null);
     bare?.kill('SIGTERM');
+    if (bare !== undefined) await once(bare, 'exit');
+    bareGroup?.remove();
     await cluster.stop();
     rmSync(directory, { recursive: true, force: true });
   }
@@ -153,51 +166,37 @@ async function startBare(file: string): Promise<{ child: ChildProcess; origin: s
   return { child, origin: `http://127.0.0.1:${port}` };
 }
 
-/** Both servers get the same plan: a Poisson stream at one rate, below what either can carry. */
+/** CPU microseconds per request, saturated under the quota. */
 async function cpuPerRequest(
   subject: Subject,
   request: Request,
   durationMs: number,
   signal: AbortSignal,
 ): Promise<number> {
-  const plan = buildPlan({
-    seed: SEED,
-    schedule: { kind: 'poisson', rate: RATE },
+  let beforeNs = readProcessUsage(subject.processId).cpuNs;
+  const intervals: { cpuNs: number; completed: number }[] = [];
+  const result = await closedLoop({
+    targets: [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }],
+    operationNames: ['read'],
+    connectionsPerTarget: CONNECTIONS,
+    requestsOf: () => [{ ...request, operation: 0 }],
     durationMs,
-    workload: {
-      operations: [{ name: 'read', weight: 1, writes: false }],
-      chooseKeys: () => ({ next: () => 0 }),
-      chooseValueBytes: () => () => VALUE_BYTES,
-    },
-    routing: evenRouting(1),
-  });
-  const targets = [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }];
-  const client = connectTargets({
-    targets,
-    socketsPerTarget: CONNECTIONS,
+    timeoutMs: 5_000,
     nowNs: monotonicNs,
-    caPem: undefined,
+    intervalMs: INTERVAL_MS,
+    onInterval: ({ completions }) => {
+      const afterNs = readProcessUsage(subject.processId).cpuNs;
+      intervals.push({ cpuNs: afterNs - beforeNs, completed: completions[0]?.[0]?.ok ?? 0 });
+      beforeNs = afterNs;
+    },
+    signal,
   });
-  try {
-    for (let i = 0; i < CONNECTIONS; i++) await client.ask(0, request, 5_000);
-    const beforeNs = readProcessUsage(subject.processId).cpuNs;
-    const { counts } = await openLoop({
-      plan,
-      targets,
-      sender: client,
-      clock: systemClock('coarse'),
-      requestOf: () => request,
-      verify: (_index, status) => status === 200,
-      inFlightMax: 20_000,
-      timeoutMs: 5_000,
-      signal,
-    });
-    const cpuNs = readProcessUsage(subject.processId).cpuNs - beforeNs;
-    assert(counts.ok === plan.length, 'a read failed, was dropped, or got no answer');
-    return cpuNs / 1e3 / counts.ok;
-  } finally {
-    await client.close();
-  }
+  for (const histogram of result.responses.flat()) histogram.destroy();
+  assert(result.completions[0]?.[0]?.failed.size === 0, 'a read failed');
+  // Connections are made in the first interval, and the engine outlives the last.
+  const counted = intervals.slice(1, -1);
+  const cpuNs = counted.reduce((sum, each) => sum + each.cpuNs, 0);
+  return cpuNs / 1e3 / counted.reduce((sum, each) => sum + each.completed, 0);
 }
 
 function mean(values: readonly number[]): number {

@@ -99,7 +99,8 @@ export type AppendStatistics = {
   readonly maxMs: number;
 };
 
-export const TICK_MS = 10;
+/** Each tick wakes an idle node: a fine tick is paid in CPU that its quota would give to reads. */
+export const TICK_MS = 20;
 /** Later than this is a stall: the timer of a healthy process is late by a fraction of a tick. */
 const STALL_TICKS = 2;
 /** A turn that asks for ever more work is a bug, not a load. */

@@ -31,6 +31,13 @@ const messages: Message[] = [
   { kind: 'requestVote', ...addressed, isPreVote: false, isTransfer: true, ...log },
   { kind: 'requestVoteResponse', ...addressed, isPreVote: true, voteGranted: false },
   { kind: 'requestVoteResponse', ...addressed, isPreVote: false, voteGranted: true },
+  {
+    kind: 'requestVoteResponse',
+    ...addressed,
+    isPreVote: true,
+    voteGranted: false,
+    committed: { index: 17, term: 3 },
+  },
   { kind: 'appendEntries', ...addressed, ...append, entries: [] },
   { kind: 'appendEntries', ...addressed, ...append, entries },
   { kind: 'appendEntriesResponse', ...addressed, success: true, ...indexes },

@@ -7,7 +7,7 @@
  *     hello                  u8 purpose | clusterId | from | to | address
  *     seen                   -
  *     requestVote            term | u8 flags | lastLogIndex | lastLogTerm
- *     requestVoteResponse    term | u8 flags
+ *     requestVoteResponse    term | u8 flags | committed index | committed term (0 and 0 for none)
  *     appendEntries          term | prevLogIndex | prevLogTerm | leaderCommit | entry records
  *     appendEntriesResponse  term | u8 success | matchIndex | rejectedIndex | hintIndex | hintTerm
  *                            | appliedIndex
@@ -90,6 +90,7 @@ export function encodeMessage(message: Message): Buffer[] {
       break;
     case 'requestVoteResponse':
       writer.flags(message.isPreVote, message.voteGranted);
+      writer.number(message.committed?.index ?? 0).number(message.committed?.term ?? 0);
       break;
     case 'appendEntries':
       writer.number(message.prevLogIndex).number(message.prevLogTerm).number(message.leaderCommit);
@@ -200,7 +201,14 @@ function decodeMessageBody(reader: Reader, from: string, to: string): Message {
     }
     case KIND.requestVoteResponse: {
       const { preVote: isPreVote, other: voteGranted } = reader.flags();
-      return { kind: 'requestVoteResponse', ...addressed, isPreVote, voteGranted };
+      const committed = { index: reader.number(), term: reader.number() };
+      const response = {
+        kind: 'requestVoteResponse',
+        ...addressed,
+        isPreVote,
+        voteGranted,
+      } as const;
+      return committed.index === 0 ? response : { ...response, committed };
     }
     case KIND.appendEntries: {
       const prevLogIndex = reader.number();
