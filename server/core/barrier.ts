@@ -18,6 +18,7 @@ import { ServerError, readOnlyError } from '../errors.ts';
 import { KEY_BYTES, decrypt, encrypt } from './aes-gcm.ts';
 import type { ViewOperation } from './backend.ts';
 import { Keyring } from './keyring.ts';
+import { OpenedValues } from './opened-values.ts';
 import type { ListPage, PhysicalStore, WriteOperation } from './ports.ts';
 
 export const KEYRING_PATH = 'core/keyring';
@@ -28,6 +29,7 @@ const HEADER_BYTES = 5;
 export class Barrier {
   readonly #physical: PhysicalStore;
   readonly #reader: Pick<PhysicalStore, 'get'>;
+  readonly #opened = new OpenedValues();
   #rootKey: Buffer | undefined;
   #keyring: Keyring | undefined;
   #readOnly = true;
@@ -57,6 +59,7 @@ export class Barrier {
 
   seal(): void {
     this.#readOnly = true;
+    this.#opened.clear();
     this.#keyring?.destroy();
     this.#rootKey?.fill(0);
     this.#keyring = undefined;
@@ -88,9 +91,16 @@ export class Barrier {
     if (this.#readOnly) throw readOnlyError();
   }
 
+  /** Callers share what they get and must not change it. */
   get(path: string): Buffer | undefined {
+    const keyring = this.#openKeyring();
     const sealed = this.#reader.get(path);
-    return sealed === undefined ? undefined : this.open(path, sealed);
+    if (sealed === undefined) return undefined;
+    const known = this.#opened.get(path, sealed);
+    if (known !== undefined) return known;
+    const plaintext = openAuthentic(keyring, path, sealed);
+    this.#opened.remember(path, sealed, plaintext);
+    return plaintext;
   }
 
   list(prefix: string, page?: ListPage): Promise<string[]> {
@@ -173,9 +183,7 @@ export class Barrier {
 
   /** Throws if `sealed` was not sealed for `path`, or was changed since. */
   open(path: string, sealed: Uint8Array): Buffer {
-    const plaintext = openWith(this.#openKeyring(), path, sealed);
-    if (plaintext === undefined) throw new Error(`Cannot decrypt ${path}: not authentic`);
-    return plaintext;
+    return openAuthentic(this.#openKeyring(), path, sealed);
   }
 
   #openKeyring(): Keyring {
@@ -204,6 +212,12 @@ export class Barrier {
     plaintext.fill(0);
     return { kind: 'put', key: KEYRING_PATH, value };
   }
+}
+
+function openAuthentic(keyring: Keyring, path: string, sealed: Uint8Array): Buffer {
+  const plaintext = openWith(keyring, path, sealed);
+  if (plaintext === undefined) throw new Error(`Cannot decrypt ${path}: not authentic`);
+  return plaintext;
 }
 
 function openWith(keyring: Keyring, path: string, sealed: Uint8Array): Buffer | undefined {

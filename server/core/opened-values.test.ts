@@ -1,0 +1,53 @@
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+
+import { createMemoryCluster } from '../testing/memory-physical.ts';
+import { Barrier } from './barrier.ts';
+import { OpenedValues } from './opened-values.ts';
+import { PhysicalCache } from './physical-cache.ts';
+
+const sealed = Buffer.from('sealed');
+const plaintext = Buffer.from('plaintext');
+
+beforeEach(() => void vi.useFakeTimers());
+afterEach(() => void vi.useRealTimers());
+
+test('finds what was opened, for the same ciphertext object and path', () => {
+  const opened = new OpenedValues();
+  opened.remember('a', sealed, plaintext);
+  expect(opened.get('a', sealed)).toBe(plaintext);
+  expect(opened.get('b', sealed)).toBeUndefined();
+  expect(opened.get('a', Buffer.from('sealed'))).toBeUndefined();
+});
+
+test('forgets everything a second after the first value', () => {
+  const opened = new OpenedValues();
+  opened.remember('a', sealed, plaintext);
+  vi.advanceTimersByTime(999);
+  expect(opened.get('a', sealed)).toBe(plaintext);
+  vi.advanceTimersByTime(1);
+  expect(opened.get('a', sealed)).toBeUndefined();
+});
+
+test('never answers with an old value, and with none once the barrier is sealed', async () => {
+  const node = createMemoryCluster().leader();
+  const cache = new PhysicalCache(node.physical, { entriesMax: 10, bytesMax: 10_000 });
+  node.changeFeed.subscribe((change) => {
+    if (change.kind === 'keys') for (const key of change.keys) cache.invalidate(key);
+  });
+  const barrier = new Barrier(node.physical, cache);
+  barrier.initialize(Buffer.alloc(32, 7), 0);
+  barrier.setReadOnly(false);
+
+  for (const value of ['one', 'two']) {
+    await barrier.put('a', Buffer.from(value));
+    expect(barrier.get('a')?.toString()).toBe(value);
+    expect(barrier.get('a')?.toString()).toBe(value);
+  }
+  await barrier.delete('a');
+  expect(barrier.get('a')).toBeUndefined();
+
+  await barrier.put('a', Buffer.from('three'));
+  barrier.get('a');
+  barrier.seal();
+  expect(() => barrier.get('a')).toThrow('Vault is sealed');
+});
