@@ -44,7 +44,7 @@ export type ScalingPoint = {
   readonly isHollow: boolean;
   /** CPU microseconds of all nodes together per request. */
   readonly clusterCpuUs: Measured;
-  /** Capacity relative to one node of the same mode and workload. */
+  /** Capacity relative to the single reference node that was driven at the same time. */
   readonly speedup: Measured;
   readonly response: Latency;
   readonly perNode: readonly ScalingNode[];
@@ -52,6 +52,8 @@ export type ScalingPoint = {
 
 export type ScalingSeries = {
   readonly workload: string;
+  /** Slices of each mode at each size. */
+  readonly slicesPerPoint: number;
   readonly claim: string;
   readonly points: readonly ScalingPoint[];
 };
@@ -62,7 +64,6 @@ export type Scaling = {
   readonly periodUs: number;
   readonly connectionsPerNode: number;
   readonly sliceMs: number;
-  readonly slicesPerPoint: number;
   readonly series: readonly ScalingSeries[];
 };
 

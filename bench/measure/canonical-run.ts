@@ -16,7 +16,7 @@ import { startReferenceCluster, type Cluster } from '../cluster/reference-cluste
 import { monotonicNs } from '../load/clock.ts';
 import { connectTargets } from '../load/client.ts';
 import { judge } from '../report/verdict.ts';
-import type { Forwarding, Lag, LagCurve, Mode, Run, Scaling, ScopedGate } from '../run.ts';
+import type { Forwarding, Lag, LagCurve, Run, Scaling, ScopedGate } from '../run.ts';
 import { prepare } from '../../workloads/prepare.ts';
 import { findWorkload } from '../../workloads/registry.ts';
 import { bind, type BoundWorkload, type Workload } from '../../workloads/workload.ts';
@@ -27,7 +27,7 @@ import { measureLag } from './lag.ts';
 import type { Preset } from './preset.ts';
 import { createProgress, type Progress, type Step } from './progress.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
-import { feasibleQuota, measureScaling } from './scaling.ts';
+import { feasibleQuota, measureScaling, type Subject } from './scaling.ts';
 
 export type Experiment = 'scaling' | 'forwarding' | 'lag';
 
@@ -113,33 +113,37 @@ async function runScaling(options: Measuring, gates: ScopedGate[]): Promise<Scal
   const cpuGroups = detectCpuGroups();
   const { preset, progress } = options;
   progress.next('scaling: start');
-  const clusters: { [mode in Mode]?: Cluster } = {};
+  const clusters: { [subject in Subject]?: Cluster } = {};
   try {
-    for (const [mode, name] of [
+    for (const [subject, name] of [
       ['standby-reads', 's'],
       ['baseline', 'b'],
+      ['reference', 'r'],
     ] as const) {
-      clusters[mode] = await startReferenceCluster({
+      clusters[subject] = await startReferenceCluster({
         name,
-        mode,
+        // A single node is the active one: the mode makes no difference to it.
+        mode: subject === 'reference' ? 'standby-reads' : subject,
         directory: join(options.dataDirectory, name),
         cpuGroups,
       });
     }
-    const both = clusters as { [mode in Mode]: Cluster };
+    const all = clusters as { [subject in Subject]: Cluster };
     const workloads = [];
-    for (const name of preset.workloads) {
-      const workload = findWorkload(name);
+    for (const plan of preset.workloads) {
+      const workload = findWorkload(plan.name);
       workloads.push({
         workload,
+        plan,
         bound: {
-          'standby-reads': await bindTo(both['standby-reads'], workload, options),
-          baseline: await bindTo(both.baseline, workload, options),
+          'standby-reads': await bindTo(all['standby-reads'], workload, options),
+          baseline: await bindTo(all.baseline, workload, options),
+          reference: await bindTo(all.reference, workload, options),
         },
       });
     }
     const result = await measureScaling({
-      clusters: both,
+      clusters: all,
       workloads,
       cpuGroups,
       quotaCores: feasibleQuota({
@@ -252,13 +256,17 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
   const steps: Step[] = [{ name: 'environment', estimateMs: 2_000 }];
   if (experiments.includes('scaling')) {
     steps.push({ name: 'scaling: start', estimateMs: 4_000 });
+    let known = 0;
     for (const count of preset.nodeCounts) {
-      const measuring = preset.workloads.length * preset.slicesPerMode * 2 * (preset.sliceMs + 200);
-      const warming = preset.workloads.length * count * 1_500;
+      const warming = (count - known) * 2 * (preset.workloads.length * preset.warmupMsMax + 500);
+      const slices = preset.workloads
+        .filter(({ nodeCounts }) => nodeCounts.includes(count))
+        .reduce((total, { slicesPerMode }) => total + 2 * slicesPerMode, 0);
       steps.push({
         name: `scaling: ${count} ${count === 1 ? 'node' : 'nodes'}`,
-        estimateMs: measuring + warming,
+        estimateMs: warming + slices * (preset.sliceMs + 150),
       });
+      known = count;
     }
   }
   const lagMs = (preset.lagRates.length + 1) * preset.lagMs;

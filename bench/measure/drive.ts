@@ -1,6 +1,10 @@
 /**
- * Drives a cluster with the closed loop and keeps, for each interval, what was completed and what
- * every node used to complete it. Demand, capacity and their intervals are computed from these.
+ * Drives one or several clusters at once with the closed loop and keeps, for each interval, what
+ * each of them completed and what its nodes used to complete it. Demand, capacity and their
+ * intervals are computed from these.
+ *
+ * Clusters that are driven together suffer the same neighbours at the same moment, so the ratio of
+ * their demands holds still where each of them wanders.
  */
 
 import assert from 'node:assert/strict';
@@ -8,15 +12,25 @@ import assert from 'node:assert/strict';
 import { readProcessUsage } from '../cluster/process-usage.ts';
 import type { Cluster, ClusterNode } from '../cluster/reference-cluster.ts';
 import { monotonicNs } from '../load/clock.ts';
-import { closedLoop, type ClosedLoopRequest } from '../load/closed-loop.ts';
+import { closedLoop, type ClosedLoopRequest, type Completions } from '../load/closed-loop.ts';
 import type { Target } from '../load/exchange.ts';
 import { Histogram } from '../load/histogram.ts';
 import { drawOperations, evenRouting } from '../load/plan.ts';
+import { startSpin } from '../load/spin.ts';
 import type { BoundWorkload } from '../../workloads/workload.ts';
 
 const REQUESTS_PER_CONNECTION = 100;
 const INTERVAL_MS = 250;
 const TIMEOUT_MS = 10_000;
+
+/** A cluster under load. */
+export type Party = {
+  readonly cluster: Cluster;
+  /** Indexes into `cluster.nodes()`: who is asked. */
+  readonly nodes: readonly number[];
+  readonly activeId: string;
+  readonly workload: BoundWorkload;
+};
 
 export type NodeInterval = {
   readonly cpuNs: number;
@@ -25,102 +39,105 @@ export type NodeInterval = {
   readonly throttled: number;
 };
 
+/** One party in one interval. `perNode` covers the whole cluster. */
 export type Interval = {
   readonly elapsedNs: number;
   readonly completed: number;
   readonly failed: number;
-  readonly forwarded: number;
   readonly perNode: readonly NodeInterval[];
 };
 
 export type Drive = {
-  /** Without the first interval, in which connections are made, and the last. */
-  readonly intervals: readonly Interval[];
+  /**
+   * [party][interval], without the first interval, in which connections are made, and the last,
+   * which the engine outlives for a moment.
+   */
+  readonly intervals: readonly (readonly Interval[])[];
   readonly connections: number;
-
+  readonly throughputPerSecond: number;
   readonly responseMeanUs: number;
-  readonly responses: Histogram;
-  /** Shares of one core. */
-  readonly generatorCpu: number;
-  readonly generatorEventLoop: number;
+  /** [party]; the caller destroys them. */
+  readonly responses: readonly Histogram[];
+  /** Share of the time in which the generator's event loop had something to do. */
+  readonly generatorBusy: number;
 };
 
 export type DriveOptions = {
-  readonly cluster: Cluster;
-  /** Indexes into `cluster.nodes()`. */
-  readonly nodes: readonly number[];
-  readonly activeId: string;
-  readonly workload: BoundWorkload;
+  readonly parties: readonly Party[];
   readonly seed: number;
   readonly connectionsPerNode: number;
   readonly durationMs: number;
   readonly signal: AbortSignal;
-  /** Returns true to end early: a warm-up that has seen enough. */
+  /** Returns true to end early: a warm-up that has seen enough. For the first party. */
   readonly isEnough?: (intervals: readonly Interval[]) => boolean;
 };
 
 export async function drive(options: DriveOptions): Promise<Drive> {
-  const { cluster, workload, seed } = options;
-  const all = cluster.nodes();
-  const driven = options.nodes.map((index) => {
-    const node = all[index];
-    assert(node !== undefined, `no node ${index}`);
-    return node;
-  });
-  const targets = driven.map((node) => targetOf(node, options.activeId));
-  const draws = requestsPerConnection(workload, seed);
-
-  const intervals: Interval[] = [];
+  const { parties, seed, connectionsPerNode } = options;
+  const asked = parties.flatMap((party, index) =>
+    party.nodes.map((position) => ({ party, index, node: nodeAt(party, position) })),
+  );
+  const operations = parties[0]?.workload.operations ?? [];
+  const intervals: Interval[][] = parties.map(() => []);
   const enough = new AbortController();
-  const signal = AbortSignal.any([options.signal, enough.signal]);
-  let before = all.map((node) => usageOf(node));
-  const eventLoopBefore = performance.eventLoopUtilization();
-  const cpuBefore = process.cpuUsage();
-  const startedNs = monotonicNs();
+  let before = parties.map(usagesOf);
+  const spin = await startSpin(monotonicNs);
 
   const result = await closedLoop({
-    targets,
-    operationNames: workload.operations.map(({ name }) => name),
-    connectionsPerTarget: options.connectionsPerNode,
-    requestsOf: (target, connection) => draws(target * options.connectionsPerNode + connection),
+    targets: asked.map(({ party, node }) => targetOf(node, party.activeId)),
+    operationNames: operations.map(({ name }) => name),
+    connectionsPerTarget: connectionsPerNode,
+    requestsOf: (target, connection) => {
+      const workload = asked[target]?.party.workload;
+      assert(workload !== undefined, 'no such target');
+      return drawRequests(workload, seed, target * connectionsPerNode + connection);
+    },
     durationMs: options.durationMs,
     timeoutMs: TIMEOUT_MS,
     nowNs: monotonicNs,
     intervalMs: INTERVAL_MS,
-    signal,
+    signal: AbortSignal.any([options.signal, enough.signal]),
     onInterval: ({ startNs, endNs, completions }) => {
-      const after = all.map((node) => usageOf(node));
-      const completedBy = completions.map((row) => sum(row.map(({ ok }) => ok)));
-      intervals.push({
-        elapsedNs: endNs - startNs,
-        completed: sum(completedBy),
-        failed: sum(
-          completions.flatMap((row) => row.flatMap(({ failed }) => [...failed.values()])),
-        ),
-        forwarded: sum(completions.flatMap((row) => row.map(({ forwarded }) => forwarded))),
-        perNode: all.map((node, index) => ({
-          ...difference(after[index] ?? NO_USAGE, before[index] ?? NO_USAGE),
-          completed: completedBy[driven.indexOf(node)] ?? 0,
-        })),
-      });
+      const after = parties.map(usagesOf);
+      for (const [index, party] of parties.entries()) {
+        const own = completions.filter((_, target) => asked[target]?.index === index);
+        intervals[index]?.push({
+          elapsedNs: endNs - startNs,
+          completed: sum(own.map(okCount)),
+          failed: sum(own.map(failedCount)),
+          perNode: party.cluster.nodes().map((_, position) => ({
+            ...difference(after[index]?.[position], before[index]?.[position]),
+            completed: okCount(own[party.nodes.indexOf(position)] ?? []),
+          })),
+        });
+      }
       before = after;
-      if (options.isEnough?.(intervals.slice(1))) enough.abort();
+      if (options.isEnough?.((intervals[0] ?? []).slice(1))) enough.abort();
     },
   });
 
-  const elapsedNs = monotonicNs() - startedNs;
-  const cpu = process.cpuUsage(cpuBefore);
-  const responses = Histogram.merge(result.responses.flat());
+  const generatorBusy = spin.stop();
+  const responses = parties.map((_, index) =>
+    Histogram.merge(
+      result.responses.filter((_row, target) => asked[target]?.index === index).flat(),
+    ),
+  );
   for (const histogram of result.responses.flat()) histogram.destroy();
   return {
-    // The engine goes on for a moment after the last one, which would count its CPU in.
-    intervals: intervals.slice(1, -1),
+    intervals: intervals.map((list) => list.slice(1, -1)),
     connections: result.connections,
+    throughputPerSecond: result.throughputPerSecond,
     responseMeanUs: result.responseMeanUs,
     responses,
-    generatorCpu: ((cpu.user + cpu.system) * 1e3) / elapsedNs,
-    generatorEventLoop: performance.eventLoopUtilization(eventLoopBefore).utilization,
+    generatorBusy,
   };
+}
+
+/** A party that asks every node of its cluster alike. */
+export async function wholeCluster(cluster: Cluster, workload: BoundWorkload): Promise<Party> {
+  const active = await cluster.active();
+  const nodes = cluster.nodes().map((_, index) => index);
+  return { cluster, nodes, activeId: active.id, workload };
 }
 
 export function targetOf(node: ClusterNode, activeId: string): Target {
@@ -128,41 +145,57 @@ export function targetOf(node: ClusterNode, activeId: string): Target {
 }
 
 /** Returns the requests of the n-th connection: its own draw, the same in every run of a seed. */
-function requestsPerConnection(
+function drawRequests(
   workload: BoundWorkload,
   seed: number,
-): (connection: number) => readonly ClosedLoopRequest[] {
-  return (connection) => {
-    const draw = drawOperations({
-      seed: seed * 1_000 + connection,
-      count: REQUESTS_PER_CONNECTION,
-      workload,
-      routing: evenRouting(1),
-    });
-    return Array.from({ length: draw.length }, (_, index) => {
-      const operation = draw.operation[index] ?? 0;
-      const row = {
-        key: draw.key[index] ?? 0,
-        valueBytes: draw.valueBytes[index] ?? 0,
-        seq: connection * REQUESTS_PER_CONNECTION + index,
-      };
-      return { ...workload.request(operation, row), operation };
-    });
-  };
+  connection: number,
+): readonly ClosedLoopRequest[] {
+  const draw = drawOperations({
+    seed: seed * 1_000 + connection,
+    count: REQUESTS_PER_CONNECTION,
+    workload,
+    routing: evenRouting(1),
+  });
+  return Array.from({ length: draw.length }, (_, index) => {
+    const operation = draw.operation[index] ?? 0;
+    const row = {
+      key: draw.key[index] ?? 0,
+      valueBytes: draw.valueBytes[index] ?? 0,
+      seq: connection * REQUESTS_PER_CONNECTION + index,
+    };
+    return { ...workload.request(operation, row), operation };
+  });
+}
+
+function nodeAt({ cluster }: Party, position: number): ClusterNode {
+  const node = cluster.nodes()[position];
+  assert(node !== undefined, `no node ${position}`);
+  return node;
+}
+
+function okCount(row: readonly Completions[]): number {
+  return sum(row.map(({ ok }) => ok));
+}
+
+function failedCount(row: readonly Completions[]): number {
+  return sum(row.flatMap(({ failed }) => [...failed.values()]));
 }
 
 type Usage = { readonly cpuNs: number; readonly periods: number; readonly throttled: number };
 const NO_USAGE: Usage = { cpuNs: 0, periods: 0, throttled: 0 };
 
 /** The group's own clock where there is one: it also counts threads that have ended. */
-function usageOf(node: ClusterNode): Usage {
-  if (node.cpuGroup === undefined) {
-    return { ...NO_USAGE, cpuNs: readProcessUsage(node.processId).cpuNs };
-  }
-  return { cpuNs: node.cpuGroup.usageNs(), ...node.cpuGroup.throttling() };
+function usagesOf({ cluster }: Party): Usage[] {
+  return cluster
+    .nodes()
+    .map((node) =>
+      node.cpuGroup === undefined
+        ? { ...NO_USAGE, cpuNs: readProcessUsage(node.processId).cpuNs }
+        : { cpuNs: node.cpuGroup.usageNs(), ...node.cpuGroup.throttling() },
+    );
 }
 
-function difference(after: Usage, before: Usage): Usage {
+function difference(after: Usage = NO_USAGE, before: Usage = NO_USAGE): Usage {
   return {
     cpuNs: after.cpuNs - before.cpuNs,
     periods: after.periods - before.periods,

@@ -2,11 +2,10 @@
 
 export type Preset = {
   readonly name: 'canonical' | 'quick' | 'full';
+  /** The sizes to which clusters grow, in order. */
   readonly nodeCounts: readonly number[];
-  readonly workloads: readonly string[];
+  readonly workloads: readonly PresetWorkload[];
   readonly sliceMs: number;
-  /** Slices of each mode at each size, taken in the order A B B A. */
-  readonly slicesPerMode: 2 | 4;
   /** Before a node counts as warm, for each workload. */
   readonly warmupRequestsPerNode: number;
   readonly warmupMsMax: number;
@@ -19,20 +18,30 @@ export type Preset = {
   readonly lagMs: number;
 };
 
+export type PresetWorkload = {
+  readonly name: string;
+  /** At which of the sizes it is measured. */
+  readonly nodeCounts: readonly number[];
+  /** Slices of each mode at each size, taken in the order A B B A. */
+  readonly slicesPerMode: 2 | 4 | 8;
+};
+
 const CANONICAL: Preset = {
   name: 'canonical',
   nodeCounts: [1, 2, 3, 5],
-  workloads: ['read-only', 'blog-mix-wide'],
+  workloads: [
+    { name: 'read-only', nodeCounts: [1, 2, 3, 5], slicesPerMode: 4 },
+    { name: 'blog-mix-wide', nodeCounts: [1, 3, 5], slicesPerMode: 2 },
+  ],
   sliceMs: 1_250,
-  slicesPerMode: 2,
-  warmupRequestsPerNode: 10_000,
-  warmupMsMax: 10_000,
+  warmupRequestsPerNode: 15_000,
+  warmupMsMax: 1_500,
   connectionsPerNode: 8,
-  forwardingMs: 10_000,
-  forwardingBlocksPerSecond: 60,
-  forwardingCpuSliceMs: 1_000,
-  lagRates: [0, 10, 100],
-  lagMs: 5_000,
+  forwardingMs: 8_000,
+  forwardingBlocksPerSecond: 50,
+  forwardingCpuSliceMs: 750,
+  lagRates: [0, 100],
+  lagMs: 4_000,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {
@@ -41,10 +50,8 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
     ...CANONICAL,
     name: 'quick',
     nodeCounts: [1, 3],
-    workloads: ['read-only'],
-    sliceMs: 1_000,
-    warmupMsMax: 6_000,
-    forwardingMs: 4_000,
+    workloads: [{ name: 'read-only', nodeCounts: [1, 3], slicesPerMode: 2 }],
+    forwardingMs: 6_000,
     forwardingCpuSliceMs: 500,
     lagRates: [0, 50],
     lagMs: 2_000,
@@ -59,9 +66,8 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
       'update-heavy',
       'token-lookup',
       'list',
-    ],
+    ].map((name) => ({ name, nodeCounts: CANONICAL.nodeCounts, slicesPerMode: 8 })),
     sliceMs: 2_000,
-    slicesPerMode: 4,
     forwardingMs: 60_000,
     forwardingCpuSliceMs: 2_000,
     lagRates: [0, 5, 20, 100, 400],

@@ -25,7 +25,10 @@ import { connectTargets } from '../load/client.ts';
 import { monotonicNs } from '../load/clock.ts';
 import { closedLoop } from '../load/closed-loop.ts';
 import type { Request } from '../load/exchange.ts';
+import { startSpin } from '../load/spin.ts';
 import { createRandom } from '../random.ts';
+import { keyChooser } from '../../workloads/keys.ts';
+import { keyName } from '../../workloads/workload.ts';
 
 const BARE_SERVER = fileURLToPath(new URL('../cluster/bare-server.js', import.meta.url));
 /** `node:http` adds these by itself, to both servers alike. */
@@ -36,7 +39,10 @@ const ADDED_BY_NODE = new Set([
   'content-length',
   'transfer-encoding',
 ]);
+const KEYS = 1_000;
 const VALUE_BYTES = 200;
+const REQUESTS_PER_CONNECTION = 200;
+const SEED = 1;
 const CONNECTIONS = 16;
 const WARMUP_MS = 4_000;
 const SLICE_MS = 1_500;
@@ -69,7 +75,9 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
     const active = await cluster.active();
     const standby = cluster.nodes().find(({ id }) => id !== active.id);
     assert(standby !== undefined, 'a cluster of two has a standby');
-    const request = await prepareRead(active.address, cluster.token);
+    const requests = await prepareReads(active.address, cluster.token);
+    const [request] = requests;
+    assert(request !== undefined, 'no request to record');
     const answer = await recordAnswer(standby.address, request);
     const file = join(directory, 'answer.json');
     writeFileSync(file, JSON.stringify(answer));
@@ -81,7 +89,7 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
       { origin: standby.address, processId: standby.processId },
       { origin: started.origin, processId: bare.pid ?? 0 },
     ] as const;
-    for (const subject of subjects) await cpuPerRequest(subject, request, WARMUP_MS, signal);
+    for (const subject of subjects) await cpuPerRequest(subject, requests, WARMUP_MS, signal);
     standby.cpuGroup?.setQuota(QUOTA_CORES);
     bareGroup?.setQuota(QUOTA_CORES);
     const pairs = [];
@@ -89,7 +97,7 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
       const order = pair % 2 === 0 ? subjects : subjects.toReversed();
       const costs = new Map<Subject, number>();
       for (const subject of order) {
-        costs.set(subject, await cpuPerRequest(subject, request, SLICE_MS, signal));
+        costs.set(subject, await cpuPerRequest(subject, requests, SLICE_MS, signal));
       }
       pairs.push({ left: costs.get(subjects[1]) ?? 0, right: costs.get(subjects[0]) ?? 0 });
     }
@@ -108,13 +116,17 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
   }
 }
 
-async function prepareRead(address: string, token: string): Promise<Request> {
+/** Returns the requests of all connections: keys as popular as secrets are, zipfian over a thousand. */
+async function prepareReads(address: string, token: string): Promise<Request[]> {
   await expectOk('POST', 'sys/mounts/cost', {
     address,
     token,
     body: { type: 'kv', options: { version: '1' } },
   });
-  await expectOk('POST', 'cost/key', { address, token, body: { value: 'x'.repeat(VALUE_BYTES) } });
+  for (let key = 0; key < KEYS; key++) {
+    const body = { value: 'x'.repeat(VALUE_BYTES) };
+    await expectOk('POST', `cost/${keyName(key)}`, { address, token, body });
+  }
   await expectOk('PUT', 'sys/policies/acl/cost', {
     address,
     token,
@@ -127,12 +139,13 @@ async function prepareRead(address: string, token: string): Promise<Request> {
     body: { policies: ['cost'], ttl: '1h' },
   });
   const auth = created.body['auth'] as { client_token: string };
-  return {
+  const keys = keyChooser('zipfian', KEYS, createRandom(SEED, 'key'));
+  return Array.from({ length: CONNECTIONS * REQUESTS_PER_CONNECTION }, () => ({
     method: 'GET',
-    path: '/v1/cost/key',
+    path: `/v1/cost/${keyName(keys.next(false))}`,
     headers: ['x-vault-token', auth.client_token],
     body: undefined,
-  };
+  }));
 }
 
 /** Reads until the standby has the key, and keeps the answer byte for byte. */
@@ -169,18 +182,21 @@ async function startBare(file: string): Promise<{ child: ChildProcess; origin: s
 /** CPU microseconds per request, saturated under the quota. */
 async function cpuPerRequest(
   subject: Subject,
-  request: Request,
+  requests: readonly Request[],
   durationMs: number,
   signal: AbortSignal,
 ): Promise<number> {
   let beforeNs = readProcessUsage(subject.processId).cpuNs;
-  const stopSpinning = spin();
+  const spin = await startSpin(monotonicNs);
   const intervals: { cpuNs: number; completed: number }[] = [];
   const result = await closedLoop({
     targets: [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }],
     operationNames: ['read'],
     connectionsPerTarget: CONNECTIONS,
-    requestsOf: () => [{ ...request, operation: 0 }],
+    requestsOf: (_target, connection) =>
+      requests
+        .slice(connection * REQUESTS_PER_CONNECTION, (connection + 1) * REQUESTS_PER_CONNECTION)
+        .map((request) => ({ ...request, operation: 0 })),
     durationMs,
     timeoutMs: 5_000,
     nowNs: monotonicNs,
@@ -192,25 +208,13 @@ async function cpuPerRequest(
     },
     signal,
   });
-  stopSpinning();
+  spin.stop();
   for (const histogram of result.responses.flat()) histogram.destroy();
   assert(result.completions[0]?.[0]?.failed.size === 0, 'a read failed');
   // Connections are made in the first interval, and the engine outlives the last.
   const counted = intervals.slice(1, -1);
   const cpuNs = counted.reduce((sum, each) => sum + each.cpuNs, 0);
   return cpuNs / 1e3 / counted.reduce((sum, each) => sum + each.completed, 0);
-}
-
-/** Keeps the event loop from sleeping. Returns what stops it. */
-function spin(): () => void {
-  let isSpinning = true;
-  const again = (): void => {
-    if (isSpinning) setImmediate(again);
-  };
-  again();
-  return () => {
-    isSpinning = false;
-  };
 }
 
 function mean(values: readonly number[]): number {

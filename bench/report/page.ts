@@ -135,7 +135,7 @@ ${failed.length === 0 ? '' : table(['gate', 'guards', 'value', 'limit', 'reason'
 }
 
 function scaling(result: Scaling): string {
-  const { isolation, quotaCores, periodUs, slicesPerPoint, sliceMs } = result;
+  const { isolation, quotaCores, periodUs, sliceMs } = result;
   const hosts =
     isolation === 'modelled'
       ? `No CPU groups could be made here: capacity is modelled for ${quotaCores} core per node from measured demand.`
@@ -143,8 +143,9 @@ function scaling(result: Scaling): string {
   return `<section id="scaling">
 <h2>Throughput scaling: what do standbys buy?</h2>
 <p>${hosts} Capacity is the quota divided by the CPU that the busiest node spends per request of the
-cluster. Both modes run on the same binary and are driven in turn,
-${slicesPerPoint} slices of ${formatNumber(sliceMs / 1000)} s per point. Hollow points did not use their quota.</p>
+cluster. Both modes run on the same binary and are driven in turn, in slices of
+${formatNumber(sliceMs / 1000)} s, each together with one single reference node: the factor is the ratio
+to that node at the same moment. Hollow points did not use their quota.</p>
 ${legend(SCALING_LEGEND)}
 <div class="figures">${result.series.map((series) => scalingFigure(series)).join('')}</div>
 ${result.series.map((series) => scalingTable(series)).join('')}
@@ -178,7 +179,7 @@ function scalingTable(series: ScalingSeries): string {
     'mode',
     'nodes',
     'capacity /s',
-    '× one node',
+    '× the reference node',
     'completed /s',
     'cluster CPU per request',
     'busiest node, of a core',
