@@ -54,6 +54,17 @@ test('one is read, in any case', async () => {
   expect(await send('read', 'policies/acl/none')).toBeUndefined();
 });
 
+test.each(['read', 'delete'] as const)(
+  'none is had by %s under a path that policies do not know it by',
+  async (operation) => {
+    const { send, policies } = nodeWithPolicy();
+    await send(operation, 'policies/acl/reader/').catch(() => undefined);
+    expect(await send('read', 'policies/acl/reader/')).toBeUndefined();
+    expect(policies.get('reader')).toEqual(RECORD);
+    await expect(send('read', 'ha-status/')).rejects.toThrow('unsupported path');
+  },
+);
+
 describe('a write', () => {
   test.each<[string, JsonObject, string, object]>([
     ['policies/acl/a', { policy: TEXT }, 'a', { text: TEXT, casRequired: false }],

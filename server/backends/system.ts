@@ -9,7 +9,7 @@
  * `sys/storage/raft/join` work on a sealed node and belong to the HTTP layer.
  */
 
-import type { Backend, Operation } from '../core/backend.ts';
+import type { Backend, LogicalRequest, Operation } from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
 import {
   capabilities,
@@ -54,7 +54,7 @@ import type { SystemHandler, SystemPorts } from './system-ports.ts';
 export type { SystemPorts } from './system-ports.ts';
 
 type Route = {
-  /** Relative to `sys/`; one trailing slash is ignored before it is matched. */
+  /** Relative to `sys/`; of a listing's path without the slash that it ends in. */
   readonly pattern: RegExp;
   readonly operations: { readonly [operation in Operation]?: SystemHandler };
 };
@@ -85,7 +85,7 @@ const ROUTES: readonly Route[] = [
       delete: disableMount('auth'),
     }),
   },
-  { pattern: /^policy$/, operations: { read: listPolicies, list: listPolicies } },
+  { pattern: /^policy\/?$/, operations: { read: listPolicies, list: listPolicies } },
   {
     pattern: /^policy\/(.+)$/,
     operations: writes(writePolicy, {
@@ -169,7 +169,7 @@ export function createSystem(ports: SystemPorts): Backend {
       ],
     },
     handle: async (request) => {
-      const path = request.path.endsWith('/') ? request.path.slice(0, -1) : request.path;
+      const path = routedPath(request);
       for (const { pattern, operations } of ROUTES) {
         const match = pattern.exec(path);
         if (match === null) continue;
@@ -182,6 +182,15 @@ export function createSystem(ports: SystemPorts): Backend {
       throw new ServerError('unsupported-path', 'unsupported path');
     },
   };
+}
+
+/**
+ * Only listings may end in a slash: policies are judged by the path as it came, so what is refused
+ * as `a` must not be had as `a/`. Mounts are named either way, as in OpenBao.
+ */
+function routedPath({ path, operation }: LogicalRequest): string {
+  const isListing = operation === 'list' || operation === 'scan';
+  return isListing && path.endsWith('/') ? path.slice(0, -1) : path;
 }
 
 /** `create` and `update` differ only in the capability that was checked. */

@@ -67,7 +67,7 @@ export function createTokenBackend(ports: TokenPorts): Backend {
     type: 'token',
     specialPaths: { root: ['revoke-orphan/*', 'accessors*'], unauthenticated: [], forward: [] },
     async handle(request) {
-      const route = routeOf(request.path);
+      const route = routeOf(request);
       if (route === undefined) throw new ServerError('unsupported-path', 'unsupported path');
       // Only roles tell a first write from a later one.
       const operation = request.operation === 'create' ? 'update' : request.operation;
@@ -84,9 +84,11 @@ export function createTokenBackend(ports: TokenPorts): Backend {
   };
 }
 
-function routeOf(path: string): Route | undefined {
-  const trimmed = path.endsWith('/') ? path.slice(0, -1) : path;
-  if (Object.hasOwn(ROUTES, trimmed)) return ROUTES[trimmed];
+/** Only lists may end in a slash: a policy that refuses `lookup` says nothing of `lookup/`. */
+function routeOf({ path, operation }: LogicalRequest): Route | undefined {
+  const isListed = operation === 'list' && path.endsWith('/');
+  const name = isListed ? path.slice(0, -1) : path;
+  if (Object.hasOwn(ROUTES, name)) return ROUTES[name];
   if (/^roles\/[^/]+$/.test(path)) return ROLE_ROUTE;
   return /^create\/[^/]+$/.test(path) ? CREATE_BY_ROLE_ROUTE : undefined;
 }

@@ -272,6 +272,13 @@ describe('batch tokens', () => {
     const forged = Buffer.from(JSON.stringify({ policies: ['root'] })).toString('base64url');
     for (const id of ['b.', 'b.!', `b.${forged}`]) expect(store.lookup(id)).toBeUndefined();
   });
+
+  test('have one name each', async () => {
+    const { create, alive } = setUp();
+    const id = await create({ type: 'batch' });
+    const others = [`${id}!`, `${id}=`, `${id}.x`, `${id.slice(0, 9)} ${id.slice(9)}`];
+    expect(alive(id, ...others)).toEqual([true, false, false, false, false]);
+  });
 });
 
 describe('renew()', () => {

@@ -30,6 +30,7 @@ import type { TtlSettings } from './token-ttl.ts';
 
 /** An entry takes about 1 KiB. */
 const CACHE_SIZE_MAX = 65_536;
+const BATCH_PREFIX = 'b.';
 
 export type TokenStoreOptions = {
   /** The root of the namespace's storage; tokens are below `sys/token/`. */
@@ -129,7 +130,7 @@ export class TokenStore {
     const { ttlSeconds, warnings } = this.#initialTtl(spec, nowMs);
     const entry = this.#newEntry(spec, ttlSeconds, nowMs);
     if (spec.type === 'batch') {
-      const id = `b.${Buffer.from(this.#options.seal(encodeBatchToken(entry))).toString('base64url')}`;
+      const id = `${BATCH_PREFIX}${Buffer.from(this.#options.seal(encodeBatchToken(entry))).toString('base64url')}`;
       return { auth: authOf({ ...entry, id }, ttlSeconds), warnings };
     }
     await this.#records.ensureSalt();
@@ -251,7 +252,7 @@ export class TokenStore {
   }
 
   #load(id: string): TokenEntry | undefined {
-    if (id.startsWith('b.')) return this.#loadBatch(id);
+    if (id.startsWith(BATCH_PREFIX)) return this.#loadBatch(id);
     const saltedId = this.#records.saltedId(id);
     if (saltedId === undefined) return undefined;
     const entry = this.#records.read(saltedId);
@@ -261,7 +262,11 @@ export class TokenStore {
   }
 
   #loadBatch(id: string): TokenEntry | undefined {
-    const plaintext = this.#options.open(Buffer.from(id.slice(2), 'base64url'));
+    const text = id.slice(BATCH_PREFIX.length);
+    const sealed = Buffer.from(text, 'base64url');
+    // The decoder passes over what is no base64url: one token must not have ever so many names.
+    if (sealed.toString('base64url') !== text) return undefined;
+    const plaintext = this.#options.open(sealed);
     if (plaintext === undefined) return undefined;
     const entry = decodeBatchToken(id, plaintext);
     this.#cache.set(entry, undefined);
