@@ -33,7 +33,10 @@ export type Party = {
 };
 
 export type NodeInterval = {
+  /** As the node's CPU group counts it, or its threads where there is no group. */
   readonly cpuNs: number;
+  /** As the scheduler counts it, thread by thread: an independent account of the same. */
+  readonly threadNs: number;
   readonly completed: number;
   readonly periods: number;
   readonly throttled: number;
@@ -198,6 +201,7 @@ function usagesOf({ cluster }: Party): Usage[] {
 function difference(after: Usage = NO_USAGE, before: Usage = NO_USAGE): Usage {
   return {
     cpuNs: after.cpuNs - before.cpuNs,
+    threadNs: after.threadNs - before.threadNs,
     periods: after.periods - before.periods,
     throttled: after.throttled - before.throttled,
   };

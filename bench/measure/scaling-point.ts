@@ -10,17 +10,14 @@
 
 import assert from 'node:assert/strict';
 
-import { bootstrapIntervals } from '../analysis/bootstrap.ts';
 import { judgeGate, type Gate, type Measured } from '../analysis/gates.ts';
 import { littlesLaw, utilizationLaw } from '../analysis/laws.ts';
+import { comparePaired, measuredRatio } from '../analysis/paired.ts';
 import type { Random } from '../random.ts';
 import type { Drive, Interval } from './drive.ts';
 
 /** The same stretch of time: the reference node, and the cluster beside it. */
 export type PairedInterval = { readonly reference: Interval; readonly cluster: Interval };
-
-/** Intervals drawn together in the bootstrap: neighbours in time share their noise. */
-const BLOCK_INTERVALS = 2;
 
 export type PointFigures = {
   readonly capacity: Measured;
@@ -38,44 +35,45 @@ export function pairIntervals(drives: readonly Drive[]): PairedInterval[] {
   );
 }
 
+/**
+ * Hodges-Lehmann estimates over intervals: a burst of a neighbour spoils the intervals it falls
+ * into, and these do not move the estimate.
+ */
 export function measurePoint(
   pairs: readonly PairedInterval[],
   quotaCores: number,
   random: Random,
 ): PointFigures {
-  const statistics = (units: readonly PairedInterval[]): readonly number[] => {
-    const totals = totalsOf(units.map(({ cluster }) => cluster));
-    const demand = bottleneckDemand(totals);
-    return [
-      quotaCores / demand,
-      bottleneckDemand(totalsOf(units.map(({ reference }) => reference))) / demand,
-      totals.completed / totals.elapsedSeconds,
-      (sum(totals.cpuSeconds) / totals.completed) * 1e6,
-    ];
-  };
-  const values = statistics(pairs);
-  const bounds = bootstrapIntervals({
-    units: pairs,
-    statistics,
-    blockLength: BLOCK_INTERVALS,
-    random,
+  const rows = pairs.map(({ reference, cluster }) => {
+    const totals = totalsOf([cluster]);
+    return {
+      demand: bottleneckDemand(totals),
+      referenceDemand: bottleneckDemand(totalsOf([reference])),
+      throughput: totals.completed / totals.elapsedSeconds,
+      clusterCpuUs: (sum(totals.cpuSeconds) / totals.completed) * 1e6,
+    };
   });
-  const measured = (column: number, unit: string): Measured => {
-    const value = values[column];
-    const interval = bounds[column];
-    assert(value !== undefined && interval !== undefined, 'a figure without a column');
-    return { value, unit, ...interval, samples: pairs.length };
+  const estimate = (unit: string, of: (row: (typeof rows)[number]) => number): Measured => {
+    const measured = measuredRatio(
+      rows.map((row) => ({ left: 1, right: of(row) })),
+      random,
+    );
+    return 'refused' in measured ? measured : { ...measured, unit };
   };
   return {
-    capacity: measured(0, 'requests/s'),
-    speedup: measured(1, 'ratio'),
-    throughput: measured(2, 'requests/s'),
-    clusterCpuUs: measured(3, 'us'),
+    capacity: estimate('requests/s', ({ demand }) => quotaCores / demand),
+    speedup: estimate('ratio', ({ demand, referenceDemand }) => referenceDemand / demand),
+    throughput: estimate('requests/s', ({ throughput }) => throughput),
+    clusterCpuUs: estimate('us', ({ clusterCpuUs }) => clusterCpuUs),
   };
 }
 
 /** What must hold before any figure of the point is believed. `quotaCores` undefined: no quota. */
-export function judgePoint(drives: readonly Drive[], quotaCores: number | undefined): Gate[] {
+export function judgePoint(
+  drives: readonly Drive[],
+  quotaCores: number | undefined,
+  random: Random,
+): Gate[] {
   const worst = (value: (each: Drive) => number) => Math.max(...drives.map((each) => value(each)));
   const pairs = pairIntervals(drives);
   const cluster = totalsOf(pairs.map((pair) => pair.cluster));
@@ -86,8 +84,8 @@ export function judgePoint(drives: readonly Drive[], quotaCores: number | undefi
     ),
     judgeGate('errors', cluster.failed / Math.max(1, cluster.failed + cluster.completed)),
     judgeGate('littles-law', worst(littleMismatch)),
-    judgeGate('not-steady', changeBetweenHalves(drives)),
-    judgeGate('utilization-law', Math.max(...utilizationMismatches(drives))),
+    judgeGate('not-steady', provenChange(drives, random)),
+    judgeGate('utilization-law', utilizationMismatch(cluster)),
   ];
   if (quotaCores !== undefined) {
     gates.push(judgeGate('hollow-point', busiestUtilization(cluster) / quotaCores));
@@ -103,40 +101,39 @@ function littleMismatch({ connections, throughputPerSecond, responseMeanUs }: Dr
   }).mismatch;
 }
 
-/** Of the demand relative to the reference node's, first half of the slices against the second. */
-function changeBetweenHalves(drives: readonly Drive[]): number {
-  const relative = (half: readonly Drive[]) => {
-    const pairs = pairIntervals(half);
-    return (
-      bottleneckDemand(totalsOf(pairs.map(({ cluster }) => cluster))) /
-      bottleneckDemand(totalsOf(pairs.map(({ reference }) => reference)))
-    );
-  };
+/**
+ * How far the demand relative to the reference node's has moved at least, from the first half of the
+ * slices to the second: the end of the 95 % interval that is nearer to no change, 0 if none is
+ * proven. The change itself would be noise with so few slices.
+ */
+function provenChange(drives: readonly Drive[], random: Random): number {
   const middle = Math.floor(drives.length / 2);
-  const [before, after] = [relative(drives.slice(0, middle)), relative(drives.slice(middle))];
-  return Math.abs(after - before) / before;
+  const [before, after] = [drives.slice(0, middle), drives.slice(middle)].map((half) =>
+    pairIntervals(half).map(relativeDemand),
+  );
+  const count = Math.min(before?.length ?? 0, after?.length ?? 0);
+  const change = comparePaired(
+    Array.from({ length: count }, (_, index) =>
+      Math.log((after?.[index] ?? 1) / (before?.[index] ?? 1)),
+    ),
+    random,
+  );
+  if (change === undefined || (change.low <= 0 && 0 <= change.high)) return 0;
+  return Math.exp(Math.min(Math.abs(change.low), Math.abs(change.high))) - 1;
 }
 
-/**
- * U = X D, slice by slice: the demand over all slices, moved by as much as the reference node's
- * moved, must predict what the busiest node used.
- */
-function utilizationMismatches(drives: readonly Drive[]): number[] {
-  const all = pairIntervals(drives);
-  const clusterTotals = totalsOf(all.map(({ cluster }) => cluster));
-  const busiest = indexOfLargest(clusterTotals.cpuSeconds);
-  const demandSeconds = (clusterTotals.cpuSeconds[busiest] ?? 0) / clusterTotals.completed;
-  const referenceDemand = bottleneckDemand(totalsOf(all.map(({ reference }) => reference)));
-  return drives.map((each) => {
-    const pairs = pairIntervals([each]);
-    const slice = totalsOf(pairs.map(({ cluster }) => cluster));
-    const reference = bottleneckDemand(totalsOf(pairs.map((pair) => pair.reference)));
-    return utilizationLaw({
-      utilization: (slice.cpuSeconds[busiest] ?? 0) / slice.elapsedSeconds,
-      throughputPerSecond: slice.completed / slice.elapsedSeconds,
-      demandSeconds: demandSeconds * (reference / referenceDemand),
-    }).mismatch;
-  });
+function relativeDemand({ reference, cluster }: PairedInterval): number {
+  return bottleneckDemand(totalsOf([cluster])) / bottleneckDemand(totalsOf([reference]));
+}
+
+/** U = X D: what the group of the busiest node counted, against its threads' CPU per request. */
+function utilizationMismatch(totals: Totals): number {
+  const busiest = indexOfLargest(totals.cpuSeconds);
+  return utilizationLaw({
+    utilization: (totals.cpuSeconds[busiest] ?? 0) / totals.elapsedSeconds,
+    throughputPerSecond: totals.completed / totals.elapsedSeconds,
+    demandSeconds: (totals.threadSeconds[busiest] ?? 0) / totals.completed,
+  }).mismatch;
 }
 
 export type Totals = {
@@ -145,6 +142,7 @@ export type Totals = {
   readonly failed: number;
   readonly completedByNode: readonly number[];
   readonly cpuSeconds: readonly number[];
+  readonly threadSeconds: readonly number[];
   readonly throttledShare: readonly number[];
 };
 
@@ -162,13 +160,14 @@ export function totalsOf(intervals: readonly Interval[]): Totals {
     failed: sum(intervals.map(({ failed }) => failed)),
     completedByNode: perNode((node) => node.completed),
     cpuSeconds: perNode((node) => node.cpuNs / 1e9),
+    threadSeconds: perNode((node) => node.threadNs / 1e9),
     throttledShare: perNode((node) => node.throttled).map(
       (throttled, index) => throttled / Math.max(1, periods[index] ?? 0),
     ),
   };
 }
 
-const NO_INTERVAL = { cpuNs: 0, completed: 0, periods: 0, throttled: 0 };
+const NO_INTERVAL = { cpuNs: 0, threadNs: 0, completed: 0, periods: 0, throttled: 0 };
 
 /** CPU seconds of the busiest node per request completed by the cluster. */
 function bottleneckDemand({ cpuSeconds, completed }: Totals): number {

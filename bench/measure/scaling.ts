@@ -179,7 +179,8 @@ async function evaluate(
   const cluster = options.clusters[mode];
   const pairs = pairIntervals(drives);
   const isModelled = options.cpuGroups === undefined;
-  const gates = judgePoint(drives, isModelled ? undefined : options.quotaCores);
+  const random = createRandom(options.seed, 'resample');
+  const gates = judgePoint(drives, isModelled ? undefined : options.quotaCores, random);
   const refused = refusals(gates, ['refuse-throughput', 'refuse-phase', 'invalidate-run'])[0];
   const hollow = refusals(gates, ['hollow-point'])[0];
 
@@ -197,7 +198,7 @@ async function evaluate(
   const response = closedLoopLatency(responses);
   responses.destroy();
 
-  const figures = measurePoint(pairs, options.quotaCores, createRandom(options.seed, 'resample'));
+  const figures = measurePoint(pairs, options.quotaCores, random);
   const keep = (measured: Measured, reason = refused): Measured =>
     reason === undefined ? measured : { refused: reason };
   return {
