@@ -184,18 +184,15 @@ function failedCount(row: readonly Completions[]): number {
   return sum(row.flatMap(({ failed }) => [...failed.values()]));
 }
 
-type Usage = { readonly cpuNs: number; readonly periods: number; readonly throttled: number };
-const NO_USAGE: Usage = { cpuNs: 0, periods: 0, throttled: 0 };
+type Usage = Omit<NodeInterval, 'completed'>;
+const NO_USAGE: Usage = { cpuNs: 0, threadNs: 0, periods: 0, throttled: 0 };
 
-/** The group's own clock where there is one: it also counts threads that have ended. */
 function usagesOf({ cluster }: Party): Usage[] {
-  return cluster
-    .nodes()
-    .map((node) =>
-      node.cpuGroup === undefined
-        ? { ...NO_USAGE, cpuNs: readProcessUsage(node.processId).cpuNs }
-        : { cpuNs: node.cpuGroup.usageNs(), ...node.cpuGroup.throttling() },
-    );
+  return cluster.nodes().map(({ cpuGroup, processId }) => {
+    const threadNs = readProcessUsage(processId).cpuNs;
+    if (cpuGroup === undefined) return { ...NO_USAGE, cpuNs: threadNs, threadNs };
+    return { cpuNs: cpuGroup.usageNs(), threadNs, ...cpuGroup.throttling() };
+  });
 }
 
 function difference(after: Usage = NO_USAGE, before: Usage = NO_USAGE): Usage {
