@@ -127,6 +127,8 @@ const CASES: readonly {
     { name: 'another unknown verb', send: head('BOGUS', '/') },
     { name: 'a verb that only begins so', send: head('LISTEN', '/') },
     { name: 'lower case', send: head('list', '/') },
+    // Nothing follows: what is compared with the verb must not reach past the packet.
+    ...['LIS', 'LIST', 'SC', 'SCAN'].map((send) => ({ name: `a packet that is ${send}`, send })),
     {
       name: 'both lengths after a LIST',
       send: head('LIST', '/', 'Content-Length: 3\r\nTransfer-Encoding: chunked\r\n'),

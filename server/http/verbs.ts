@@ -94,10 +94,9 @@ function substituteVerb(error: ParseError, socket: HttpSocket): Buffer | undefin
   if (rawPacket === undefined || bytesParsed === undefined) return undefined;
   for (const { verb, substitute, refusedAt } of SUBSTITUTES) {
     const start = bytesParsed - refusedAt;
-    if (start < 0 || rawPacket.compare(verb, 0, verb.length, start, start + verb.length) !== 0) {
-      continue;
-    }
+    if (start < 0) continue;
     const rest = rawPacket.subarray(start);
+    if (!rest.subarray(0, verb.length).equals(verb)) continue;
     substitute.copy(rest);
     socket[replacedVerb] = substitute.toString('latin1');
     return rest;
