@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { parseConfig } from './config.ts';
+import { ENTRY_BYTES_MAX } from './storage/entry-codec.ts';
 
 const MINIMAL = `
 storage "raft" {
@@ -105,6 +106,15 @@ test('the same in HCL and in JSON', () => {
 });
 
 const LISTENER = 'listener "tcp" { tls_disable = true }';
+
+test('max_entry_size goes as far as the log can write, and no further', () => {
+  const source = (bytes: number): string =>
+    `storage "raft" {\n path = "/d"\n max_entry_size = ${bytes}\n}\n${LISTENER}`;
+  expect(parseConfig(source(ENTRY_BYTES_MAX), 'a.hcl').raft.max_entry_size).toBe(ENTRY_BYTES_MAX);
+  expect(() => parseConfig(source(ENTRY_BYTES_MAX + 1), 'a.hcl')).toThrow(
+    'a.hcl:3:2: max_entry_size: expected an integer from',
+  );
+});
 
 describe('mistakes name their place', () => {
   test.each([

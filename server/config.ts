@@ -62,7 +62,8 @@ const RAFT = {
    */
   performance_multiplier: integer(1, { min: 1, max: 10 }),
   trailing_logs: integer(10_240, { min: 16, max: 10_000_000 }),
-  max_entry_size: integer(MIB, { min: 64 * KIB, max: 32 * MIB }),
+  /** No more than the log takes: it cannot write a larger entry, and a node whose log fails ends. */
+  max_entry_size: integer(MIB, { min: 64 * KIB, max: 8 * MIB }),
   // Ours.
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
