@@ -99,8 +99,8 @@ const SUBJECTS: readonly Subject[] = [...MODES, 'reference'];
 const ABBA: readonly Mode[] = ['standby-reads', 'baseline', 'baseline', 'standby-reads'];
 
 /**
- * The quota at which `nodeCount` nodes, the reference node and the generator leave a tenth of a
- * core free.
+ * The quota at which `nodeCount` nodes and the reference node leave a tenth of a core free beside
+ * the generator, and do not ask more of its own core than `GENERATOR_SHARE`.
  */
 export function feasibleQuota(options: {
   readonly cores: number;
@@ -108,9 +108,13 @@ export function feasibleQuota(options: {
   readonly nodeCount: number;
 }): number {
   const free = options.cores - GENERATOR_CORES - options.tenantCores - 0.1;
-  const share = Math.floor((free / (options.nodeCount + 1)) * 100) / 100;
-  return Math.max(QUOTA_CORES_MIN, Math.min(QUOTA_CORES_MAX, share));
+  const share = Math.min(free, GENERATOR_SHARE) / (options.nodeCount + 1);
+  const rounded = Math.floor(share * 100) / 100;
+  return Math.max(QUOTA_CORES_MIN, Math.min(QUOTA_CORES_MAX, rounded));
 }
+
+/** A read costs the generator about as much CPU as the node that answers it. */
+const GENERATOR_SHARE = 0.7;
 
 /**
  * New nodes are warmed one by one: each process has its own code to compile, and a node that is
