@@ -102,12 +102,13 @@ export class RequestHandler {
     let isLocalOnly = false;
     try {
       const { method, url } = incoming;
-      const isSystem = url.startsWith('/v1/sys/');
-      if (isSystem) {
+      if (url.startsWith('/v1/sys/')) {
         const answer = await this.#nodeRoute(incoming);
         if (answer !== undefined) return answer;
       }
       const target = parseTarget(method, url);
+      // However it was written: `s%79s/seal` seals this very node, too.
+      const isSystem = target.path.startsWith('sys/');
       isLocalOnly = isSystem && LOCAL_ONLY.test(target.path);
       const placement = isLocalOnly ? 'here' : this.#placement(incoming, target, isSystem);
       if (placement !== 'here') {
