@@ -563,7 +563,6 @@ test('unknown paths and operations', async () => {
   const rows: [operation: Operation, path: string, code: string][] = [
     ['read', 'nothing', 'unsupported-path'],
     ['read', 'constructor', 'unsupported-path'],
-    // Policies are judged by the path as it was sent, so only lists may end in a slash.
     ['read', 'lookup/', 'unsupported-path'],
     ['update', 'roles/a/b', 'unsupported-path'],
     ['read', 'create', 'unsupported-operation'],

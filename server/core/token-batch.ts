@@ -5,6 +5,8 @@
 
 import type { TokenEntry } from './backend.ts';
 
+export const BATCH_PREFIX = 'b.';
+
 type Content = {
   readonly policies: readonly string[];
   readonly path: string;
@@ -30,6 +32,16 @@ export function encodeBatchToken(entry: TokenEntry): Buffer {
     ...(entry.meta === null ? {} : { meta: entry.meta }),
   };
   return Buffer.from(JSON.stringify(content));
+}
+
+/**
+ * Undefined unless it is written as it was given out: the decoder passes over what is no base64url,
+ * and one token must not have ever so many names.
+ */
+export function sealedPartOf(id: string): Buffer | undefined {
+  const text = id.slice(BATCH_PREFIX.length);
+  const sealed = Buffer.from(text, 'base64url');
+  return sealed.toString('base64url') === text ? sealed : undefined;
 }
 
 /** `plaintext` was sealed by this cluster, so it is what `encodeBatchToken` made. */

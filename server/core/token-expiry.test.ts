@@ -115,6 +115,39 @@ test('a failure does not hold up others', async () => {
   expect(revoked.map(([id]) => id)).toEqual(['b', 'a']);
 });
 
+describe('memory', () => {
+  test('does not grow with renewals, and none of them is missed', async () => {
+    const { expiry, revoked, control, advanceTo } = setUp();
+    for (let dueMs = 100; dueMs <= 50_000; dueMs += 1) expiry.schedule('a', dueMs);
+    expect(expiry.size).toBe(1);
+    control.later.set('a', 50_000);
+    await advanceTo(50_000);
+    expect(revoked).toEqual([]);
+    await advanceTo(50_001);
+    expect(revoked).toEqual([['a', 50_001]]);
+  });
+
+  test('does not grow with tokens that were revoked before their time', async () => {
+    const { expiry, revoked, advanceTo } = setUp();
+    expiry.schedule('kept', 5000);
+    for (let token = 0; token < 10_000; token += 1) {
+      expiry.schedule(`t${token}`, 100);
+      expiry.forget(`t${token}`);
+    }
+    expect(expiry.size).toBeLessThan(1100);
+    await advanceTo(6000);
+    expect(revoked).toEqual([['kept', 5001]]);
+  });
+
+  test('an earlier moment counts', async () => {
+    const { expiry, revoked, advanceTo } = setUp();
+    expiry.schedule('a', 5000);
+    expiry.schedule('a', 100);
+    await advanceTo(6000);
+    expect(revoked).toEqual([['a', 101]]);
+  });
+});
+
 describe('after stop()', () => {
   test('no timer is left and nothing more begins', async () => {
     const { expiry, revoked, timers, advanceTo } = setUp([[{ saltedId: 'a', dueMs: 10 }]]);

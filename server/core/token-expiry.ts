@@ -7,8 +7,9 @@
  * next start after a bounded number of attempts (openbao internal/vault/expiration.go,
  * `maxRevokeAttempts`). After `stop()` returns no further revocation begins.
  *
- * The heap may hold moments that are no longer true: a renewal only adds a later one. Storage is
- * asked when a moment has come.
+ * Each token has one moment, the earliest that was ever said: a renewal changes nothing, as storage
+ * is asked when the moment has come. So memory is bounded by the number of tokens, and not by how
+ * often they are renewed, or by how many were revoked before their time.
  */
 
 import assert from 'node:assert/strict';
@@ -35,12 +36,16 @@ const RETRY_FIRST_MS = 1000;
 const RETRY_MAX_MS = 60_000;
 /** Timers do not count further than 2^31 ms; waking up once an hour costs nothing. */
 const SLEEP_MAX_MS = 3_600_000;
+/** So many moments of tokens that are gone, and as many as there are tokens, are put up with. */
+const FORGOTTEN_MAX = 1024;
 
 type Pending = Expiration & { readonly attempts: number };
 
 export class TokenExpiry {
   readonly #options: TokenExpiryOptions;
-  readonly #heap = new MinHeap();
+  #heap = new MinHeap();
+  /** The moment of each token; what else the heap holds has been overtaken. */
+  readonly #due = new Map<string, Pending>();
   #isStopped = false;
   #isSweeping = false;
   #wakeMs = Number.POSITIVE_INFINITY;
@@ -70,8 +75,28 @@ export class TokenExpiry {
 
   schedule(saltedId: string, dueMs: number): void {
     if (this.#isStopped) return;
-    this.#heap.push({ saltedId, dueMs, attempts: 0 });
+    const known = this.#due.get(saltedId);
+    if (known !== undefined && known.dueMs <= dueMs) return;
+    this.#push({ saltedId, dueMs, attempts: 0 });
     this.#arm();
+  }
+
+  /** The token is gone. */
+  forget(saltedId: string): void {
+    if (!this.#due.delete(saltedId)) return;
+    if (this.#heap.size <= 2 * this.#due.size + FORGOTTEN_MAX) return;
+    this.#heap = new MinHeap();
+    for (const pending of this.#due.values()) this.#heap.push(pending);
+  }
+
+  /** How many moments are held in memory. */
+  get size(): number {
+    return this.#heap.size;
+  }
+
+  #push(pending: Pending): void {
+    this.#due.set(pending.saltedId, pending);
+    this.#heap.push(pending);
   }
 
   #arm(): void {
@@ -106,6 +131,8 @@ export class TokenExpiry {
       const next = this.#heap.peek();
       if (next === undefined || nowMs <= next.dueMs) break;
       this.#heap.pop();
+      if (this.#due.get(next.saltedId) !== next) continue;
+      this.#due.delete(next.saltedId);
       batch.push(next);
     }
     return batch;
@@ -122,7 +149,7 @@ export class TokenExpiry {
       if (attempts >= ATTEMPTS_MAX) return;
       const delayMs = Math.min(RETRY_FIRST_MS * 2 ** pending.attempts, RETRY_MAX_MS);
       const dueMs = this.#options.clock() + delayMs;
-      this.#heap.push({ saltedId: pending.saltedId, dueMs, attempts });
+      this.#push({ saltedId: pending.saltedId, dueMs, attempts });
     }
   }
 }
@@ -130,6 +157,10 @@ export class TokenExpiry {
 /** A binary heap by `dueMs`. */
 class MinHeap {
   readonly #items: Pending[] = [];
+
+  get size(): number {
+    return this.#items.length;
+  }
 
   peek(): Pending | undefined {
     return this.#items[0];

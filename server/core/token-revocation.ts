@@ -27,12 +27,15 @@ type Options = {
   readonly records: TokenRecords;
   /** Destroys what the token owns elsewhere, above all its cubbyhole. */
   readonly destroyOwned: (tokenId: string) => Promise<void>;
+  /** Told of each token that is gone from storage. */
+  readonly onGone: (saltedId: string) => void;
 };
 
 export class TokenRevocation {
   readonly #view: View;
   readonly #records: TokenRecords;
   readonly #destroyOwned: (tokenId: string) => Promise<void>;
+  readonly #onGone: (saltedId: string) => void;
   /** Serialises changes of one token: uses, renewals, orphaning. */
   readonly locks = new KeyedLock();
   /** How many revocations are at work on a token. */
@@ -44,6 +47,7 @@ export class TokenRevocation {
     this.#view = options.view;
     this.#records = options.records;
     this.#destroyOwned = options.destroyOwned;
+    this.#onGone = options.onGone;
   }
 
   isRevoking(saltedId: string): boolean {
@@ -94,6 +98,7 @@ export class TokenRevocation {
       if (entry === undefined) return;
       await this.#destroyOwned(entry.id);
       await this.#orphan(saltedId, last, this.#records.deleteOperations(saltedId, entry));
+      this.#onGone(saltedId);
     } finally {
       this.#release(saltedId);
     }
@@ -124,6 +129,7 @@ export class TokenRevocation {
       this.#records.deleteOperations(saltedId, entry),
     );
     if (operations.length > 0) await this.#view.write(operations);
+    for (const { saltedId } of found) this.#onGone(saltedId);
   }
 
   /** Batches whose entries fit into one write each. */

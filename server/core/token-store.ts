@@ -18,7 +18,7 @@ import { randomBytes } from 'node:crypto';
 import { ServerError } from '../errors.ts';
 import type { Auth, TokenEntry, TokenType, View } from './backend.ts';
 import { lesserBound } from './bounds.ts';
-import { decodeBatchToken, encodeBatchToken } from './token-batch.ts';
+import { BATCH_PREFIX, decodeBatchToken, encodeBatchToken, sealedPartOf } from './token-batch.ts';
 import { TokenCache } from './token-cache.ts';
 import { TokenExpiry } from './token-expiry.ts';
 import type { Expiration, SetTimer } from './token-expiry.ts';
@@ -30,7 +30,6 @@ import type { TtlSettings } from './token-ttl.ts';
 
 /** An entry takes about 1 KiB. */
 const CACHE_SIZE_MAX = 65_536;
-const BATCH_PREFIX = 'b.';
 
 export type TokenStoreOptions = {
   /** The root of the namespace's storage; tokens are below `sys/token/`. */
@@ -92,7 +91,11 @@ export class TokenStore {
   constructor(options: TokenStoreOptions) {
     this.#options = options;
     this.#records = new TokenRecords(options.view, randomBytes);
-    this.#revocation = new TokenRevocation({ ...options, records: this.#records });
+    this.#revocation = new TokenRevocation({
+      ...options,
+      records: this.#records,
+      onGone: (saltedId) => this.#expiry?.forget(saltedId),
+    });
   }
 
   /** The token if it is good now. Synchronous and local; a hit costs one look-up in a map. */
@@ -262,11 +265,8 @@ export class TokenStore {
   }
 
   #loadBatch(id: string): TokenEntry | undefined {
-    const text = id.slice(BATCH_PREFIX.length);
-    const sealed = Buffer.from(text, 'base64url');
-    // The decoder passes over what is no base64url: one token must not have ever so many names.
-    if (sealed.toString('base64url') !== text) return undefined;
-    const plaintext = this.#options.open(sealed);
+    const sealed = sealedPartOf(id);
+    const plaintext = sealed === undefined ? undefined : this.#options.open(sealed);
     if (plaintext === undefined) return undefined;
     const entry = decodeBatchToken(id, plaintext);
     this.#cache.set(entry, undefined);
