@@ -60,8 +60,9 @@ export class Core {
       const isReadOnly = isServerError(error, 'read-only');
       if (!isReadOnly && !isServerError(error, 'standby-please-forward')) throw error;
       if (this.#life.isSealed) throw sealedError();
-      // Leadership was lost under this request. If any write began since, it may be its own.
-      if (!isStandby && this.#life.barrier.writesBegun !== writesBefore) throw lostError(error);
+      // Leadership was lost under this request. If any write began since, it may be its own, even
+      // if the request came to a standby: a promotion does not wait for ever.
+      if (this.#life.barrier.writesBegun !== writesBefore) throw lostError(error);
       throw forwardOrRefuse(call);
     } finally {
       gate.leave();

@@ -302,6 +302,37 @@ test('what a standby has read is never the base of a write by the active node', 
   await untilActive(core);
 });
 
+test('a request that outlived its promotion and wrote is not handed on when leadership ends', async () => {
+  const { memory, keys, rootToken } = await startTestCluster();
+  const node = memory.standby(1);
+  node.deliver();
+  let resume = (): void => undefined;
+  const resumed = new Promise<void>((resolve) => (resume = resolve));
+  const slow: Backend = {
+    type: 'kv',
+    specialPaths: { root: [], unauthenticated: [], forward: [] },
+    handle: async ({ view }) => {
+      await resumed;
+      await view.put('first', Buffer.alloc(1));
+      memory.depose();
+      await until(() => core.standby());
+      await view.put('second', Buffer.alloc(1));
+      return undefined;
+    },
+  };
+  const core = createTestCore(
+    node,
+    { drainMsMax: 0 },
+    { backends: { kv: { kind: 'secret', create: () => slow } } },
+  );
+  await unseal(core, keys);
+  const writing = core.handleRequest(createCall('update', 'secret/a', rootToken));
+  memory.elect('standby-1');
+  await untilActive(core);
+  resume();
+  await expect(writing).rejects.toMatchObject({ code: 'outcome-unknown' });
+});
+
 describe('join', () => {
   /** Speaks to the core itself, as the wire would. */
   function createDirectClient(leader: Core): JoinClient {
