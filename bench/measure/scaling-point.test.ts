@@ -1,0 +1,137 @@
+import { describe, expect, test } from 'vitest';
+
+import { Histogram } from '../load/histogram.ts';
+import { createRandom } from '../random.ts';
+import type { Drive, Interval } from './drive.ts';
+import { judgePoint, measurePoint, pairIntervals } from './scaling-point.ts';
+
+const QUOTA_CORES = 0.2;
+const ELAPSED_NS = 250e6;
+/** A saturated node has used its quota. */
+const QUOTA_NS = QUOTA_CORES * ELAPSED_NS;
+
+/** A cluster whose nodes used `cpuNs` while `completed` requests ended, evenly spread. */
+function interval(completed: number, cpuNs: readonly number[]): Interval {
+  return {
+    elapsedNs: ELAPSED_NS,
+    completed,
+    failed: 0,
+    perNode: cpuNs.map((ns) => ({
+      cpuNs: ns,
+      threadNs: ns,
+      completed: completed / cpuNs.length,
+      periods: 25,
+      throttled: 25,
+    })),
+  };
+}
+
+function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
+  return {
+    intervals: [pairs.map(([reference]) => reference), pairs.map(([, cluster]) => cluster)],
+    connections: 16,
+    throughputPerSecond: 4_000,
+    responseMeanUs: 4_000,
+    responses: [] as Histogram[],
+    generatorBusy: 0.5,
+  };
+}
+
+/** `slowdown` is what the machine does to both at that moment. */
+function balanced(nodes: number, slowdown: number): readonly [Interval, Interval] {
+  const perNode = 1_000 / slowdown;
+  return [
+    interval(perNode, [QUOTA_NS]),
+    interval(
+      perNode * nodes,
+      Array.from({ length: nodes }, () => QUOTA_NS),
+    ),
+  ];
+}
+
+const random = () => createRandom(1, 'resample');
+const failed = (drives: readonly Drive[]) =>
+  judgePoint(drives, QUOTA_CORES, random())
+    .filter(({ pass }) => !pass)
+    .map(({ id }) => id);
+
+describe('measurePoint()', () => {
+  test('gives N for N equal nodes, however the machine wanders', () => {
+    const slowdowns = [1, 1.4, 0.8, 1.1, 2, 1, 0.9, 1.3];
+    const drives = [driveOf(slowdowns.map((slowdown) => balanced(5, slowdown)))];
+    const { speedup } = measurePoint(pairIntervals(drives), QUOTA_CORES, random());
+    expect(speedup).toMatchObject({ value: expect.closeTo(5, 9), low: expect.closeTo(5, 9) });
+  });
+
+  test('takes the busiest node as the bottleneck', () => {
+    // The active node is saturated by 500 requests; the standbys only forward.
+    const pairs = Array.from({ length: 8 }, (): readonly [Interval, Interval] => [
+      interval(1_000, [QUOTA_NS]),
+      interval(500, [QUOTA_NS, QUOTA_NS / 2, QUOTA_NS / 2]),
+    ]);
+    const figures = measurePoint(pairIntervals([driveOf(pairs)]), QUOTA_CORES, random());
+    expect(figures.speedup).toMatchObject({ value: expect.closeTo(0.5, 9) });
+    expect(figures.capacity).toMatchObject({ value: expect.closeTo(2_000, 6) });
+    expect(figures.clusterCpuUs).toMatchObject({ value: expect.closeTo(200, 6) });
+  });
+
+  test('is not moved by a burst that spoils one interval in eight', () => {
+    const spoiled: readonly [Interval, Interval] = [
+      interval(1_000, [QUOTA_NS]),
+      interval(
+        300,
+        Array.from({ length: 3 }, () => QUOTA_NS),
+      ),
+    ];
+    const pairs = [...Array.from({ length: 7 }, () => balanced(3, 1)), spoiled];
+    const { speedup } = measurePoint(pairIntervals([driveOf(pairs)]), QUOTA_CORES, random());
+    expect(speedup).toMatchObject({ value: expect.closeTo(3, 9) });
+  });
+});
+
+describe('judgePoint()', () => {
+  const steady = (nodes: number) =>
+    driveOf([1, 1.1, 0.9, 1, 1.05, 0.95].map((slowdown) => balanced(nodes, slowdown)));
+
+  test('lets a saturated, steady point pass', () => {
+    expect(failed([steady(3), steady(3)])).toEqual([]);
+  });
+
+  test.each<[string, (drive: Drive) => Drive]>([
+    ['generator-event-loop', (drive) => ({ ...drive, generatorBusy: 0.9 })],
+    ['littles-law', (drive) => ({ ...drive, responseMeanUs: 3_000 })],
+  ])('refuses by %s', (gate, spoil) => {
+    expect(failed([steady(3), spoil(steady(3))])).toEqual([gate]);
+  });
+
+  test('draws a point hollow whose busiest node did not use its quota', () => {
+    const used = Array.from({ length: 3 }, () => QUOTA_NS * 0.9);
+    const idle = [interval(1_000, [QUOTA_NS * 0.9]), interval(3_000, used)] as const;
+    expect(failed([driveOf(Array.from({ length: 12 }, () => idle))])).toEqual(['hollow-point']);
+  });
+
+  test('refuses a demand that has provably moved, not one that merely scatters', () => {
+    const dearer = driveOf(
+      Array.from({ length: 6 }, (): readonly [Interval, Interval] => [
+        interval(1_000, [QUOTA_NS]),
+        interval(2_000, [QUOTA_NS, QUOTA_NS, QUOTA_NS]),
+      ]),
+    );
+    expect(failed([steady(3), dearer])).toEqual(['not-steady']);
+    const scattered = [1, 1.5, 0.7, 1.2, 0.8, 1].map((factor): readonly [Interval, Interval] => [
+      interval(1_000, [QUOTA_NS]),
+      interval(3_000 * factor, [QUOTA_NS, QUOTA_NS, QUOTA_NS]),
+    ]);
+    expect(failed([steady(3), driveOf(scattered)])).toEqual([]);
+  });
+
+  test('compares two accounts of the same CPU by the utilization law', () => {
+    const [reference, cluster] = balanced(3, 1);
+    const forgotten = {
+      ...cluster,
+      perNode: cluster.perNode.map((node) => ({ ...node, threadNs: node.threadNs * 0.8 })),
+    };
+    const drive = driveOf(Array.from({ length: 6 }, () => [reference, forgotten] as const));
+    expect(failed([drive, drive])).toEqual(['utilization-law']);
+  });
+});
