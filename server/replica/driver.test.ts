@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, expect, test } from 'vitest';
-import type { Entry, Message, Server } from '../raft/message.ts';
+import type { Entry, Message, NodeId, Server } from '../raft/message.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { LogAppend } from '../storage/durable-log.ts';
@@ -231,4 +231,29 @@ test('stop() answers what was asked and not yet done', async () => {
   harness.driver.enqueue({ kind: 'transfer', to: 'n2', answer: (began) => answers.push(began) });
   harness.driver.stop();
   expect(answers).toEqual([{ kind: 'notLeader' }, false]);
+});
+
+test('everyone who sent a snapshot hears of its end, also of one that came twice', async () => {
+  const { driver, failures } = start(['n1', 'n2', 'n3']);
+  const heard: NodeId[] = [];
+  const servers = ['n1', 'n2', 'n3'].map((id): Server => ({ id, address: '', suffrage: 'voter' }));
+  for (const from of ['n2', 'n3']) {
+    driver.enqueue({
+      kind: 'snapshotReceived',
+      message: {
+        kind: 'installSnapshot',
+        from,
+        to: 'n1',
+        term: from === 'n2' ? 2 : 3,
+        snapshot: { lastIncludedIndex: 7, lastIncludedTerm: 1, configuration: { servers } },
+      },
+      file: '7-1.snapshot',
+      done: () => heard.push(from),
+    });
+  }
+  await settle();
+  driver.enqueue({ kind: 'unreachable', id: 'n2' });
+  await settle();
+  expect(heard).toContain('n2');
+  expect(failures).toEqual([]);
 });

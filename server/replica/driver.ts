@@ -212,8 +212,7 @@ export class Driver {
       case 'message':
         return raft.step(input.message);
       case 'snapshotReceived':
-        this.#snapshots.set(positionKey(input.message.snapshot), input);
-        return raft.step(input.message);
+        return this.#receiveSnapshot(input);
       case 'appendDone':
         return this.#reportAppends();
       case 'applied':
@@ -231,6 +230,14 @@ export class Driver {
       case 'transfer':
         return input.answer(raft.transferLeadership(input.to));
     }
+  }
+
+  #receiveSnapshot(input: DriverInput & { readonly kind: 'snapshotReceived' }): void {
+    const key = positionKey(input.message.snapshot);
+    // Two leaders may send the same state, under the same name: the first one need not wait on.
+    this.#snapshots.get(key)?.done();
+    this.#snapshots.set(key, input);
+    this.#options.raft.step(input.message);
   }
 
   #configure({ edit, proposal, refused }: DriverInput & { readonly kind: 'configure' }): void {
