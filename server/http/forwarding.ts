@@ -9,6 +9,7 @@ import type { Leader } from '../core/core-options.ts';
 import { ServerError, isServerError } from '../errors.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
 import type { NodeCore } from './node-port.ts';
+import { SINGLE_HEADERS } from './request-head.ts';
 
 export type Forwarding = {
   readonly core: Pick<NodeCore, 'leader' | 'standby'>;
@@ -87,7 +88,10 @@ export function answerOf({ status, headers, body }: WireResponse): Answer {
   return { status, headers: Object.entries(headers).flat(), body };
 }
 
-/** Alternating names and values to a record; repeated headers are joined as RFC 9110 §5.3 says. */
+/**
+ * Alternating names and values to a record; repeated headers are joined as RFC 9110 §5.3 says, but
+ * for those of which the first counts.
+ */
 export function headerRecord(raw: readonly string[]): Record<string, string> {
   const record: Record<string, string> = Object.create(null);
   for (let at = 0; at + 1 < raw.length; at += 2) {
@@ -95,7 +99,9 @@ export function headerRecord(raw: readonly string[]): Record<string, string> {
     const key = name.toLowerCase();
     if (NOT_PASSED_ON.has(key)) continue;
     const present = record[name];
-    record[name] = present === undefined ? (raw[at + 1] ?? '') : `${present}, ${raw[at + 1] ?? ''}`;
+    const value = raw[at + 1] ?? '';
+    if (present === undefined || present === '') record[name] = value;
+    else if (!SINGLE_HEADERS.has(key)) record[name] = `${present}, ${value}`;
   }
   return record;
 }

@@ -20,9 +20,19 @@ export type RequestHead = {
   wrapTtl: string;
 };
 
+/** Of these the first counts, so that no two nodes take a request for different ones. */
+export const SINGLE_HEADERS: ReadonlySet<string> = new Set([
+  'authorization',
+  'content-type',
+  'x-vault-namespace',
+  'x-vault-token',
+  'x-vault-wrap-ttl',
+]);
+
 /**
  * Names are compared only where the length fits, so that the usual handful of headers costs next
- * to nothing; `IncomingMessage.headers` would build an object of all of them.
+ * to nothing; `IncomingMessage.headers` would build an object of all of them. Of headers that repeat,
+ * the first that is not empty counts (Go's `Header.Get`), here and where it is forwarded.
  *
  * @param raw alternating names and values, as received
  */
@@ -44,7 +54,7 @@ export function readHead(raw: readonly string[]): RequestHead {
     const length = name.length;
     if (length < 12 || (length > 20 && length !== 29)) continue;
     const value = raw[at + 1] ?? '';
-    if (length === 13 && name.toLowerCase() === 'authorization') bearer = bearerToken(value);
+    if (length === 13 && name.toLowerCase() === 'authorization') bearer ||= bearerToken(value);
     else readHeader(head, name, value);
   }
   if (head.token === '') head.token = bearer;
@@ -54,13 +64,13 @@ export function readHead(raw: readonly string[]): RequestHead {
 function readHeader(head: RequestHead, name: string, value: string): void {
   switch (name.toLowerCase()) {
     case 'x-vault-token':
-      head.token = value;
+      head.token ||= value;
       break;
     case 'x-vault-namespace':
-      head.namespacePath = canonicalNamespace(value);
+      head.namespacePath ||= canonicalNamespace(value);
       break;
     case 'content-type':
-      head.contentType = value;
+      head.contentType ||= value;
       break;
     case 'content-length':
       head.contentLength = Number(value);
@@ -81,7 +91,7 @@ function readHeader(head: RequestHead, name: string, value: string): void {
       head.noForwarding = value !== '';
       break;
     case 'x-vault-wrap-ttl':
-      head.wrapTtl = value;
+      head.wrapTtl ||= value;
       break;
     default:
   }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { ServerError, type ErrorCode } from '../errors.ts';
+import { headerRecord } from './forwarding.ts';
 import { JSON_DEPTH_MAX, parseBody, requireMergePatch } from './request-body.ts';
 import { readHead } from './request-head.ts';
 import { parseQuery, parseTarget } from './request-target.ts';
@@ -98,6 +99,19 @@ describe('headers', () => {
     },
   ])('$raw', ({ raw, head }) => {
     expect(readHead(raw)).toMatchObject(head);
+  });
+
+  test('that repeat say the same to the node that forwards and to the one that answers', () => {
+    const raw = [
+      ...['X-Vault-Token', 'a', 'X-Vault-Token', 'b', 'x-vault-token', 'c'],
+      ...['Content-Type', 'text/plain', 'Content-Type', 'application/json'],
+      ...['X-Vault-Namespace', '', 'X-Vault-Namespace', 'n/', 'Accept', 'd', 'Accept', 'e'],
+    ];
+    const head = { token: 'a', contentType: 'text/plain', namespacePath: 'n/' };
+    const forwarded = headerRecord(raw);
+    expect(readHead(raw)).toMatchObject(head);
+    expect(readHead(Object.entries(forwarded).flat())).toMatchObject(head);
+    expect(forwarded['Accept']).toBe('d, e');
   });
 
   test('two indexes are refused', () => {
