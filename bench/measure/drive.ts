@@ -20,7 +20,7 @@ import { startSpin } from '../load/spin.ts';
 import type { BoundWorkload } from '../../workloads/workload.ts';
 
 const REQUESTS_PER_CONNECTION = 100;
-const INTERVAL_MS = 250;
+const INTERVAL_MS = 200;
 const TIMEOUT_MS = 10_000;
 
 /** A cluster under load. */
@@ -56,6 +56,7 @@ export type Drive = {
    * which the engine outlives for a moment.
    */
   readonly intervals: readonly (readonly Interval[])[];
+  readonly seconds: number;
   readonly connections: number;
   readonly throughputPerSecond: number;
   readonly responseMeanUs: number;
@@ -128,6 +129,7 @@ export async function drive(options: DriveOptions): Promise<Drive> {
   for (const histogram of result.responses.flat()) histogram.destroy();
   return {
     intervals: intervals.map((list) => list.slice(1, -1)),
+    seconds: (result.endNs - result.startNs) / 1e9,
     connections: result.connections,
     throughputPerSecond: result.throughputPerSecond,
     responseMeanUs: result.responseMeanUs,

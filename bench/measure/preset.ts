@@ -31,17 +31,17 @@ const CANONICAL: Preset = {
   nodeCounts: [1, 2, 3, 5],
   workloads: [
     { name: 'read-only', nodeCounts: [1, 2, 3, 5], slicesPerMode: 4 },
-    { name: 'blog-mix-wide', nodeCounts: [1, 3, 5], slicesPerMode: 2 },
+    { name: 'blog-mix-wide', nodeCounts: [3, 5], slicesPerMode: 4 },
   ],
-  sliceMs: 1_250,
+  sliceMs: 1_100,
   warmupRequestsPerNode: 15_000,
   warmupMsMax: 1_500,
   connectionsPerNode: 8,
-  forwardingMs: 8_000,
+  forwardingMs: 7_000,
   forwardingBlocksPerSecond: 50,
-  forwardingCpuSliceMs: 750,
+  forwardingCpuSliceMs: 650,
   lagRates: [0, 100],
-  lagMs: 4_000,
+  lagMs: 3_000,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {

@@ -29,6 +29,7 @@ function interval(completed: number, cpuNs: readonly number[]): Interval {
 function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
   return {
     intervals: [pairs.map(([reference]) => reference), pairs.map(([, cluster]) => cluster)],
+    seconds: 10,
     connections: 16,
     throughputPerSecond: 4_000,
     responseMeanUs: 4_000,

@@ -93,11 +93,14 @@ export function judgePoint(
   return gates;
 }
 
-function littleMismatch({ connections, throughputPerSecond, responseMeanUs }: Drive): number {
+/** In the first response time of a closed loop nothing can end: it is no part of the window. */
+function littleMismatch(drive: Drive): number {
+  const responseSeconds = drive.responseMeanUs / 1e6;
+  const { seconds, throughputPerSecond } = drive;
   return littlesLaw({
-    inFlightMean: connections,
-    throughputPerSecond,
-    responseSeconds: responseMeanUs / 1e6,
+    inFlightMean: drive.connections,
+    throughputPerSecond: (throughputPerSecond * seconds) / (seconds - responseSeconds),
+    responseSeconds,
   }).mismatch;
 }
 

@@ -59,11 +59,11 @@ export async function measureScaling(
   const points = new Map<string, ScalingPoint[]>(
     workloads.map(({ workload }) => [workload.name, []]),
   );
-  await warm(options, 'reference', 0);
+  await warm(options, 'reference', 0, workloads);
 
   for (const nodeCount of preset.nodeCounts) {
     options.onStep(`scaling: ${nodeCount} ${nodeCount === 1 ? 'node' : 'nodes'}`);
-    for (const mode of MODES) await growAndWarm(options, mode, nodeCount);
+    await growAndWarm(options, nodeCount);
     for (const each of workloads) {
       if (!each.plan.nodeCounts.includes(nodeCount)) continue;
       const drives = await driveSize(options, each);
@@ -118,18 +118,29 @@ const GENERATOR_SHARE = 0.7;
 
 /**
  * New nodes are warmed one by one: each process has its own code to compile, and a node that is
- * warmed among others gets whatever share they leave.
+ * warmed among others gets whatever share they leave. The active node is warmed again: what it
+ * does for a new peer makes the engine compile anew what was compiled without.
  */
-async function growAndWarm(options: ScalingOptions, mode: Mode, nodeCount: number): Promise<void> {
-  const cluster = options.clusters[mode];
-  const isFirst = options.preset.nodeCounts[0] === nodeCount;
-  const known = isFirst ? 0 : cluster.nodes().length;
-  await cluster.grow(nodeCount);
-  for (let node = known; node < nodeCount; node++) await warm(options, mode, node);
+async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<void> {
+  const { clusters, preset, workloads } = options;
+  const isFirst = preset.nodeCounts[0] === nodeCount;
+  const known = isFirst ? 0 : clusters.baseline.nodes().length;
+  await Promise.all(MODES.map((mode) => clusters[mode].grow(nodeCount)));
+  for (const mode of MODES) {
+    for (let node = known; node < nodeCount; node++) await warm(options, mode, node, workloads);
+    const activeId = (await clusters[mode].active()).id;
+    const active = clusters[mode].nodes().findIndex(({ id }) => id === activeId);
+    if (!isFirst) await warm(options, mode, active, workloads.slice(0, 1));
+  }
 }
 
-async function warm(options: ScalingOptions, subject: Subject, node: number): Promise<void> {
-  const { preset, workloads, clusters, signal } = options;
+async function warm(
+  options: ScalingOptions,
+  subject: Subject,
+  node: number,
+  workloads: readonly ScalingWorkload[],
+): Promise<void> {
+  const { preset, clusters, signal } = options;
   for (const { bound } of workloads) {
     const party = await wholeCluster(clusters[subject], bound[subject]);
     const result = await drive({
