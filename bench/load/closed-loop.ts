@@ -60,6 +60,8 @@ export type ClosedLoopInterval = {
 export type ClosedLoopResult = ClosedLoopInterval & {
   /** C: connections in all, each with one request in flight. */
   readonly connections: number;
+  /** When the first request was sent: making requests and connections takes a while before. */
+  readonly firstSentNs: number;
   /** X: 2xx answers per second, all targets together. */
   readonly throughputPerSecond: number;
   /** R: mean response time of all answers. */
@@ -160,6 +162,7 @@ function attach(connectionOf: {
     })),
   );
   client.on('response', (status: number, _bytes: number, durationMs: number) => {
+    tally.markFirst(options.nowNs, durationMs);
     tally.add({ target, operation, status, durationMs, isForwarded });
   });
   // Two events that autocannon emits and its types leave out.
@@ -177,6 +180,7 @@ class Tally {
   readonly #startNs: number;
   #intervalStartNs: number;
   #stopNs: number | undefined;
+  #firstSentNs: number | undefined;
   #responseMsSum = 0;
   #answerCount = 0;
   #lateCount = 0;
@@ -229,6 +233,11 @@ class Tally {
     this.#timeouts[target] = (this.#timeouts[target] ?? 0) + 1;
   }
 
+  /** Called for every answer; only the first reads the clock. */
+  markFirst(nowNs: () => number, durationMs: number): void {
+    this.#firstSentNs ??= nowNs() - durationMs * 1e6;
+  }
+
   stop(atNs: number): void {
     this.#stopNs ??= atNs;
   }
@@ -254,6 +263,7 @@ class Tally {
     const elapsedS = (endNs - this.#startNs) / NS_PER_SECOND;
     return {
       startNs: this.#startNs,
+      firstSentNs: this.#firstSentNs ?? this.#startNs,
       endNs,
       completions: this.#total,
       connections,

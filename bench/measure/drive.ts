@@ -56,10 +56,13 @@ export type Drive = {
    * which the engine outlives for a moment.
    */
   readonly intervals: readonly (readonly Interval[])[];
+  /** From the first request sent to the end of the window, and what was answered within. */
   readonly seconds: number;
+  readonly completed: number;
   readonly connections: number;
-  readonly throughputPerSecond: number;
   readonly responseMeanUs: number;
+  /** Mean age of the requests in flight at any moment: E[R^2] / 2 E[R]. */
+  readonly cutOffAgeUs: number;
   /** [party]; the caller destroys them. */
   readonly responses: readonly Histogram[];
   /** Share of the time in which the generator's event loop had something to do. */
@@ -129,13 +132,21 @@ export async function drive(options: DriveOptions): Promise<Drive> {
   for (const histogram of result.responses.flat()) histogram.destroy();
   return {
     intervals: intervals.map((list) => list.slice(1, -1)),
-    seconds: (result.endNs - result.startNs) / 1e9,
+    seconds: (result.endNs - result.firstSentNs) / 1e9,
+    completed: sum(result.completions.map(okCount)),
     connections: result.connections,
-    throughputPerSecond: result.throughputPerSecond,
     responseMeanUs: result.responseMeanUs,
+    cutOffAgeUs: meanAgeUs(responses),
     responses,
     generatorBusy,
   };
+}
+
+function meanAgeUs(responses: readonly Histogram[]): number {
+  const all = Histogram.merge(responses);
+  const { count, meanUs, standardDeviationUs } = all;
+  all.destroy();
+  return count === 0 ? 0 : (meanUs ** 2 + standardDeviationUs ** 2) / (2 * meanUs);
 }
 
 /** A party that asks every node of its cluster alike. */

@@ -23,25 +23,25 @@ export type PresetWorkload = {
   /** At which of the sizes it is measured. */
   readonly nodeCounts: readonly number[];
   /** Slices of each mode at each size, taken in the order A B B A. */
-  readonly slicesPerMode: 2 | 4 | 8;
+  readonly slicesPerMode: 2 | 4 | 6 | 8;
 };
 
 const CANONICAL: Preset = {
   name: 'canonical',
   nodeCounts: [1, 2, 3, 5],
   workloads: [
-    { name: 'read-only', nodeCounts: [1, 2, 3, 5], slicesPerMode: 4 },
-    { name: 'blog-mix-wide', nodeCounts: [3, 5], slicesPerMode: 4 },
+    { name: 'read-only', nodeCounts: [1, 2, 3, 5], slicesPerMode: 6 },
+    { name: 'blog-mix-wide', nodeCounts: [3, 5], slicesPerMode: 2 },
   ],
   sliceMs: 1_100,
-  warmupRequestsPerNode: 15_000,
-  warmupMsMax: 1_500,
+  warmupRequestsPerNode: 25_000,
+  warmupMsMax: 1_300,
   connectionsPerNode: 8,
-  forwardingMs: 7_000,
+  forwardingMs: 6_000,
   forwardingBlocksPerSecond: 50,
-  forwardingCpuSliceMs: 650,
+  forwardingCpuSliceMs: 600,
   lagRates: [0, 100],
-  lagMs: 3_000,
+  lagMs: 2_500,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {

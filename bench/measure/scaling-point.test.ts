@@ -31,8 +31,9 @@ function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
     intervals: [pairs.map(([reference]) => reference), pairs.map(([, cluster]) => cluster)],
     seconds: 10,
     connections: 16,
-    throughputPerSecond: 4_000,
+    completed: 40_000,
     responseMeanUs: 4_000,
+    cutOffAgeUs: 2_000,
     responses: [] as Histogram[],
     generatorBusy: 0.5,
   };
@@ -102,7 +103,7 @@ describe('judgePoint()', () => {
     ['generator-event-loop', (drive) => ({ ...drive, generatorBusy: 0.9 })],
     ['littles-law', (drive) => ({ ...drive, responseMeanUs: 3_000 })],
   ])('refuses by %s', (gate, spoil) => {
-    expect(failed([steady(3), spoil(steady(3))])).toEqual([gate]);
+    expect(failed([spoil(steady(3)), spoil(steady(3))])).toEqual([gate]);
   });
 
   test('draws a point hollow whose busiest node did not use its quota', () => {

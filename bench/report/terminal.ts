@@ -66,11 +66,11 @@ function forwardingLines(run: Run): string[] {
   const difference = differences.find(({ subject }) => subject === 'write-forwarded');
   return [
     `Forwarding overhead (${run.forwarding.nodes} nodes, ${offeredRate}/s)`.padEnd(41) +
-      ['p50', 'p99', 'CPU act.', 'CPU stby'].map((text) => text.padStart(9)).join(''),
+      ['p50', 'p90', 'CPU act.', 'CPU stby'].map((text) => text.padStart(9)).join(''),
     ...paths.map(
       ({ id, response, activeCpuUs, standbyCpuUs }) =>
         `  ${pathName(id).padEnd(39)}` +
-        [response.p50, response.p99, activeCpuUs, standbyCpuUs]
+        [response.p50, response.p90, activeCpuUs, standbyCpuUs]
           .map((measured) => formatValue(measured, 'us').padStart(9))
           .join(''),
     ),
