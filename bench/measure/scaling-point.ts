@@ -83,8 +83,12 @@ export function judgePoint(
       worst(({ generatorBusy }) => generatorBusy),
     ),
     judgeGate('errors', cluster.failed / Math.max(1, cluster.failed + cluster.completed)),
-    // A counting fault shows in every slice; a stall that outlives one slice is not one.
-    judgeGate('littles-law', medianOf(drives.map(littleMismatch))),
+    // A counting fault shows in every slice. With slow operations so may what a slice's end cuts
+    // off, so the point is refused and not the run.
+    {
+      ...judgeGate('littles-law', medianOf(drives.map(littleMismatch))),
+      effect: 'refuse-phase' as const,
+    },
     judgeGate('not-steady', provenChange(drives, random)),
     judgeGate('utilization-law', utilizationMismatch(cluster)),
   ];
