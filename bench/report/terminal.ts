@@ -65,13 +65,13 @@ function forwardingLines(run: Run): string[] {
   const { paths, differences, offeredRate } = run.forwarding;
   const difference = differences.find(({ subject }) => subject === 'write-forwarded');
   return [
-    `Forwarding overhead (${run.forwarding.nodes} nodes, ${offeredRate}/s)`.padEnd(41) +
-      ['p50', 'p90', 'CPU act.', 'CPU stby'].map((text) => text.padStart(9)).join(''),
+    `Forwarding overhead (${run.forwarding.nodes} nodes, ${offeredRate}/s)`.padEnd(39) +
+      ['p50', 'p90', 'CPU act.', 'CPU stby'].map((text) => text.padStart(10)).join(''),
     ...paths.map(
       ({ id, response, activeCpuUs, standbyCpuUs }) =>
-        `  ${pathName(id).padEnd(39)}` +
+        `  ${pathName(id).padEnd(37)}` +
         [response.p50, response.p90, activeCpuUs, standbyCpuUs]
-          .map((measured) => formatValue(measured, 'us').padStart(9))
+          .map((measured) => formatValue(measured, 'us').padStart(10))
           .join(''),
     ),
     ...(difference === undefined

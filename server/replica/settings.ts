@@ -26,7 +26,8 @@ const MIB = 1024 * 1024;
 /** The defaults for a `performance_multiplier`, which stretches both timeouts (OpenBao's is 5). */
 export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
   return {
-    heartbeatMs: 100 * performanceMultiplier,
+    // Three fit into the shortest election timeout; each costs the leader CPU for every follower.
+    heartbeatMs: 150 * performanceMultiplier,
     electionTimeoutMs: 500 * performanceMultiplier,
     commitNotify: { kind: 'push' },
     // hashicorp/raft's TrailingLogs.
