@@ -35,7 +35,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 
   program
     .command('run')
-    .description('measure scaling, forwarding and lag on this machine (about two minutes)')
+    .description('measure scaling, forwarding and lag on this machine (two and a half minutes)')
     .option('--quick', 'a short run: fewer sizes, shorter slices')
     .option('--full', 'a thorough run: all workloads, longer slices')
     .addOption(

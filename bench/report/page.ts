@@ -217,7 +217,7 @@ intended start. A forwarded write is answered when the standby that forwarded it
 <figure data-chart="spectrum"><h3>Latency spectrum</h3>${legend(PATH_LEGEND)}${spectrumChart(result)}
 <figcaption>Solid: response time. Dashed: service time.</figcaption></figure>
 <figure data-chart="forwarding-cpu"><h3>CPU per operation</h3>${legend(CPU_LEGEND)}${forwardingCpuChart(result)}
-<figcaption>From interleaved slices of one path each; idle CPU subtracted.</figcaption></figure>
+<figcaption>From interleaved slices of one path each; what a node does besides is in it.</figcaption></figure>
 </div>
 ${table(['path', 'samples', 'p50', 'p90', 'p99', 'max', 'service p50', 'CPU active', 'CPU standby'], rows)}
 ${table(['paired difference', 'pairs', 'p50', 'p99 of the differences', 'CPU active', 'CPU standby'], differences)}
