@@ -52,8 +52,6 @@ export type ScalingPoint = {
 
 export type ScalingSeries = {
   readonly workload: string;
-  /** Slices of each mode at each size. */
-  readonly slicesPerPoint: number;
   readonly claim: string;
   readonly points: readonly ScalingPoint[];
 };

@@ -258,9 +258,9 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
     steps.push({ name: 'scaling: start', estimateMs: 4_000 });
     let known = 0;
     for (const count of preset.nodeCounts) {
-      const warming = (count - known) * 2 * (preset.workloads.length * preset.warmupMsMax + 500);
+      const warming = (count - known) * (2 * preset.warmupMsMax + 1_000);
       const slices = preset.workloads
-        .filter(({ nodeCounts }) => nodeCounts.includes(count))
+        .flatMap(({ sizes }) => sizes.filter(({ nodes }) => nodes === count))
         .reduce((total, { slicesPerMode }) => total + 2 * slicesPerMode, 0);
       steps.push({
         name: `scaling: ${count} ${count === 1 ? 'node' : 'nodes'}`,

@@ -19,11 +19,12 @@ import type { Mode, Scaling, ScalingNode, ScalingPoint, ScopedGate } from '../ru
 import type { BoundWorkload, Workload } from '../../workloads/workload.ts';
 import { drive, wholeCluster, type Drive } from './drive.ts';
 import { closedLoopLatency } from './latency.ts';
-import type { Preset, PresetWorkload } from './preset.ts';
+import type { Preset, PresetWorkload, WorkloadSize } from './preset.ts';
 import type { Recorder } from './recorder.ts';
 import { judgePoint, measurePoint, pairIntervals, totalsOf, type Totals } from './scaling-point.ts';
 
 const WARMUP_SEED = 999;
+const BRIEF_SHARE = 0.35;
 /** Its event loop spins (see `load/spin.ts`). */
 const GENERATOR_CORES = 1;
 /** The kernel refuses quotas below a millisecond per period. */
@@ -59,14 +60,15 @@ export async function measureScaling(
   const points = new Map<string, ScalingPoint[]>(
     workloads.map(({ workload }) => [workload.name, []]),
   );
-  await warm(options, 'reference', 0, workloads);
+  await warm(options, 'reference', 0, 'full');
 
   for (const nodeCount of preset.nodeCounts) {
     options.onStep(`scaling: ${nodeCount} ${nodeCount === 1 ? 'node' : 'nodes'}`);
     await growAndWarm(options, nodeCount);
     for (const each of workloads) {
-      if (!each.plan.nodeCounts.includes(nodeCount)) continue;
-      const drives = await driveSize(options, each);
+      const size = each.plan.sizes.find(({ nodes }) => nodes === nodeCount);
+      if (size === undefined) continue;
+      const drives = await driveSize(options, each, size);
       for (const mode of MODES) {
         const scope = `scaling/${each.workload.name}/${mode}/n${nodeCount}`;
         const measured = await evaluate(options, mode, drives[mode], scope);
@@ -84,8 +86,7 @@ export async function measureScaling(
       periodUs: QUOTA_PERIOD_US,
       connectionsPerNode: preset.connectionsPerNode,
       sliceMs: preset.sliceMs,
-      series: workloads.map(({ workload, plan }) => ({
-        slicesPerPoint: plan.slicesPerMode,
+      series: workloads.map(({ workload }) => ({
         workload: workload.name,
         claim: workload.claim,
         points: points.get(workload.name) ?? [],
@@ -122,15 +123,15 @@ const GENERATOR_SHARE = 0.7;
  * does for a new peer makes the engine compile anew what was compiled without.
  */
 async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<void> {
-  const { clusters, preset, workloads } = options;
+  const { clusters, preset } = options;
   const isFirst = preset.nodeCounts[0] === nodeCount;
   const known = isFirst ? 0 : clusters.baseline.nodes().length;
   await Promise.all(MODES.map((mode) => clusters[mode].grow(nodeCount)));
   for (const mode of MODES) {
-    for (let node = known; node < nodeCount; node++) await warm(options, mode, node, workloads);
+    for (let node = known; node < nodeCount; node++) await warm(options, mode, node, 'full');
     const activeId = (await clusters[mode].active()).id;
     const active = clusters[mode].nodes().findIndex(({ id }) => id === activeId);
-    if (!isFirst) await warm(options, mode, active, workloads.slice(0, 1));
+    if (!isFirst) await warm(options, mode, active, 'brief');
   }
 }
 
@@ -138,16 +139,20 @@ async function warm(
   options: ScalingOptions,
   subject: Subject,
   node: number,
-  workloads: readonly ScalingWorkload[],
+  extent: 'full' | 'brief',
 ): Promise<void> {
   const { preset, clusters, signal } = options;
-  for (const { bound } of workloads) {
+  const workloads = extent === 'full' ? options.workloads : options.workloads.slice(0, 1);
+  // The first workload is the headline. In the baseline only the active node bounds anything.
+  for (const [position, { bound }] of workloads.entries()) {
     const party = await wholeCluster(clusters[subject], bound[subject]);
+    const isLong = position === 0 && subject !== 'baseline' && extent === 'full';
+    const durationMs = isLong ? preset.warmupMsMax : preset.warmupMsMax * BRIEF_SHARE;
     const result = await drive({
       parties: [{ ...party, nodes: [node] }],
       seed: options.seed + WARMUP_SEED,
       connectionsPerNode: preset.connectionsPerNode,
-      durationMs: preset.warmupMsMax,
+      durationMs,
       signal,
       // Whether demand stands still afterwards is for a gate to say.
       isEnough: (intervals) =>
@@ -160,11 +165,12 @@ async function warm(
 
 async function driveSize(
   options: ScalingOptions,
-  { bound, plan }: ScalingWorkload,
+  { bound }: ScalingWorkload,
+  size: WorkloadSize,
 ): Promise<{ readonly [mode in Mode]: Drive[] }> {
   const { clusters, preset, signal } = options;
   const drives: { readonly [mode in Mode]: Drive[] } = { 'standby-reads': [], baseline: [] };
-  const order = Array.from({ length: plan.slicesPerMode / 2 }, () => ABBA).flat();
+  const order = Array.from({ length: size.slicesPerMode / 2 }, () => ABBA).flat();
   for (const subject of SUBJECTS) clusters[subject].setQuota(options.quotaCores);
   for (const [turn, mode] of order.entries()) {
     signal.throwIfAborted();
