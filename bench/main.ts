@@ -122,7 +122,10 @@ async function run(flags: RunFlags, argv: readonly string[]): Promise<number> {
 
 function interruption(): AbortSignal {
   const interrupted = new AbortController();
-  process.once('SIGINT', () => interrupted.abort(new Error('interrupted')));
+  // Not to die of a signal: the clusters must be stopped first.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => interrupted.abort(new Error(`interrupted by ${signal}`)));
+  }
   return interrupted.signal;
 }
 

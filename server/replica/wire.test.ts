@@ -100,8 +100,8 @@ test.each([1, 2, 3, 5, 7, 64])('a stream in chunks of %d bytes gives the same fr
 
 test('entries travel as the records of the log', () => {
   const records = Buffer.concat(entries.map(encodeEntry));
-  const append = messages.findIndex(({ kind }) => kind === 'appendEntries');
-  const [payload] = read(frames[append] ?? Buffer.alloc(0), 1 << 20);
+  const row = messages.findLastIndex(({ kind }) => kind === 'appendEntries');
+  const [payload] = read(frames[row] ?? Buffer.alloc(0), 1 << 20);
   expect(payload?.subarray(-records.length).equals(records)).toBe(true);
 });
 
