@@ -37,7 +37,7 @@ const CANONICAL: Preset = {
     {
       name: 'read-only',
       sizes: [
-        { nodes: 1, slicesPerMode: 2 },
+        { nodes: 1, slicesPerMode: 4 },
         { nodes: 2, slicesPerMode: 2 },
         { nodes: 3, slicesPerMode: 4 },
         { nodes: 5, slicesPerMode: 8 },

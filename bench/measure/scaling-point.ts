@@ -19,6 +19,9 @@ import type { Drive, Interval } from './drive.ts';
 /** The same stretch of time: the reference node, and the cluster beside it. */
 export type PairedInterval = { readonly reference: Interval; readonly cluster: Interval };
 
+/** Without a completion in it, an interval has no demand. */
+const STALLED = 'a party completed nothing for a whole interval';
+
 export type PointFigures = {
   readonly capacity: Measured;
   readonly speedup: Measured;
@@ -58,7 +61,10 @@ export function measurePoint(
       rows.map((row) => ({ left: 1, right: of(row) })),
       random,
     );
-    return 'refused' in measured ? measured : { ...measured, unit };
+    if ('refused' in measured) return measured;
+    const { value, low = value, high = value } = measured;
+    if (!Number.isFinite(low) || !Number.isFinite(high)) return { refused: STALLED };
+    return { ...measured, unit };
   };
   return {
     capacity: estimate('requests/s', ({ demand }) => quotaCores / demand),
