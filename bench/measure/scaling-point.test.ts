@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { Histogram } from '../load/histogram.ts';
+import type { Histogram } from '../load/histogram.ts';
 import { createRandom } from '../random.ts';
 import type { Drive, Interval } from './drive.ts';
 import { judgePoint, measurePoint, pairIntervals } from './scaling-point.ts';
