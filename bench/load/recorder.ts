@@ -20,9 +20,13 @@ import type { Plan } from './plan.ts';
 
 const NS_PER_MS = 1_000_000;
 
-/** A sample is clean if lag <= max(1 ms, 10 % of response). */
 const CLEAN_LAG_NS = NS_PER_MS;
 const CLEAN_LAG_SHARE = 0.1;
+
+/** Whether the generator's lateness is no notable part: lag <= max(1 ms, 10 % of response). */
+export function isCleanSample(lagNs: number, responseNs: number): boolean {
+  return lagNs <= Math.max(CLEAN_LAG_NS, CLEAN_LAG_SHARE * responseNs);
+}
 
 export const CLOCKS = ['response', 'service', 'wait', 'lag'] as const;
 
@@ -196,7 +200,7 @@ class CellBuilder {
   }
 
   #addResponse(responseNs: number, lagNs: number, isCensored: boolean): void {
-    const isClean = lagNs <= Math.max(CLEAN_LAG_NS, CLEAN_LAG_SHARE * responseNs);
+    const isClean = isCleanSample(lagNs, responseNs);
     this.#responseUs.push(responseNs / 1000);
     this.#isCensored.push(isCensored ? 1 : 0);
     this.#isClean.push(isClean ? 1 : 0);

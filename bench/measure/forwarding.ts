@@ -17,9 +17,10 @@ import { quantiles } from '../analysis/quantiles.ts';
 import type { Cluster } from '../cluster/reference-cluster.ts';
 import { connectTargets } from '../load/client.ts';
 import { monotonicNs, systemClock } from '../load/clock.ts';
-import type { Target } from '../load/exchange.ts';
+import { ROUTES, type Target } from '../load/exchange.ts';
 import { openLoop, OUTCOMES, type OpenLoopResult, type Samples } from '../load/open-loop.ts';
 import type { Plan } from '../load/plan.ts';
+import { isCleanSample } from '../load/recorder.ts';
 import { createSchedule, type ScheduleSpec } from '../load/schedule.ts';
 import { createRandom } from '../random.ts';
 import type {
@@ -45,9 +46,6 @@ const BLOCK_INTERVALS = 2;
  * load test would want a thousand.
  */
 const PRECISION = { exceedancesMin: 20 };
-/** A sample is the system's own unless the generator's lateness is a notable part of it. */
-const CLEAN_LAG_NS = 1e6;
-const CLEAN_LAG_SHARE = 0.1;
 
 /** The order is that of `operations`: index of the operation in the workload, and who is asked. */
 const PATHS: readonly {
@@ -335,11 +333,10 @@ function judge(plan: Plan, result: OpenLoopResult, targets: readonly Target[]): 
   const ended = plan.length - counts.unstarted - counts.dropped;
   const answered = counts.ok + counts.invalid + counts.failed;
   const inFlightSeconds = sumOf(plan, samples);
-  const misrouted = PATHS.reduce((sum, path, index) => {
-    const expected = path.operation === 1 && path.target === 1 ? ROUTE_FORWARDED : undefined;
-    if (expected === undefined) return sum;
-    return sum + rowsOf(plan, index).filter((row) => samples.route[row] !== expected).length;
-  }, 0);
+  const forwarded = PATHS.findIndex(({ id }) => id === 'write-forwarded');
+  const misrouted = rowsOf(plan, forwarded).filter(
+    (row) => samples.route[row] !== ROUTE_FORWARDED,
+  ).length;
   assert(targets.length === 2, 'forwarding drives two nodes');
   return [
     judgeGate('dropped', counts.dropped),
@@ -358,8 +355,7 @@ function judge(plan: Plan, result: OpenLoopResult, targets: readonly Target[]): 
   ];
 }
 
-/** Index into the driver's routes: `forwarded`. */
-const ROUTE_FORWARDED = 3;
+const ROUTE_FORWARDED = ROUTES.indexOf('forwarded');
 
 /** Seconds that all started requests spent in flight: response time without the generator's lag. */
 function sumOf(plan: Plan, samples: Samples): number {
@@ -388,11 +384,9 @@ function seriesOf(samples: Samples, rows: readonly number[], column: Float64Arra
   const ended = rows.filter((row) => isOk(samples, row));
   return {
     values: ended.map((row) => (column[row] ?? 0) / 1e3),
-    isClean: ended.map((row) => {
-      const lagNs = samples.lagNs[row] ?? 0;
-      const share = CLEAN_LAG_SHARE * (samples.responseNs[row] ?? 0);
-      return lagNs <= Math.max(CLEAN_LAG_NS, share) ? 1 : 0;
-    }),
+    isClean: ended.map((row) =>
+      isCleanSample(samples.lagNs[row] ?? 0, samples.responseNs[row] ?? 0) ? 1 : 0,
+    ),
     droppedCount: rows.filter((row) => OUTCOMES[samples.outcome[row] ?? 0] === 'dropped').length,
   };
 }
