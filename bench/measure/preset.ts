@@ -78,7 +78,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
       },
     ],
     forwardingMs: 6_000,
-    forwardingCpuSliceMs: 500,
+    forwardingCpuSliceMs: 900,
     lagRates: [0, 50],
     lagMs: 2_000,
   },
