@@ -44,7 +44,7 @@ export type ScalingPoint = {
   readonly isHollow: boolean;
   /** CPU microseconds of all nodes together per request. */
   readonly clusterCpuUs: Measured;
-  /** Capacity relative to the single reference node that was driven at the same time. */
+  /** Capacity relative to the single reference nodes that were driven at the same time. */
   readonly speedup: Measured;
   readonly response: Latency;
   readonly perNode: readonly ScalingNode[];

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line: `server` runs a node, every other command is the bench's. */
 
+import './tick-object.ts';
 import { Command } from 'commander';
 
 const [command] = process.argv.slice(2);

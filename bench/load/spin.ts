@@ -7,19 +7,36 @@
  * a core for the generator.
  */
 
-/** Turns of an idle loop are timed for so long, once. */
-const CALIBRATION_NS = 50_000_000;
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Turns of an idle loop are counted for so long before each spin. */
+const CALIBRATION_MS = 20;
 
 export type Spin = {
   /** Ends it. Returns the share of the time in which the loop had something to do. */
   stop(): number;
 };
 
-let idleTurnNs: number | undefined;
+/** The shortest seen: a loop that was not quite idle, or code not yet compiled, only makes it longer. */
+let idleTurnNs = Infinity;
 
 export async function startSpin(nowNs: () => number): Promise<Spin> {
-  idleTurnNs ??= await timeIdleTurn(nowNs);
+  const calibration = countTurns(nowNs);
+  await delay(CALIBRATION_MS);
+  const { turns, elapsedNs } = calibration.stop();
+  idleTurnNs = Math.min(idleTurnNs, elapsedNs / turns);
   const turnNs = idleTurnNs;
+  const counter = countTurns(nowNs);
+  return {
+    stop: () => {
+      const counted = counter.stop();
+      return Math.max(0, 1 - (counted.turns * turnNs) / counted.elapsedNs);
+    },
+  };
+}
+
+/** Spins until it is stopped. A turn does nothing else, for its length is the unit of idleness. */
+function countTurns(nowNs: () => number): { stop(): { turns: number; elapsedNs: number } } {
   let turns = 0;
   let isSpinning = true;
   const startNs = nowNs();
@@ -31,21 +48,7 @@ export async function startSpin(nowNs: () => number): Promise<Spin> {
   return {
     stop: () => {
       isSpinning = false;
-      return Math.max(0, 1 - (turns * turnNs) / (nowNs() - startNs));
+      return { turns: Math.max(1, turns), elapsedNs: nowNs() - startNs };
     },
   };
-}
-
-function timeIdleTurn(nowNs: () => number): Promise<number> {
-  return new Promise((resolve) => {
-    const startNs = nowNs();
-    let turns = 0;
-    const turn = (): void => {
-      turns += 1;
-      const elapsedNs = nowNs() - startNs;
-      if (elapsedNs < CALIBRATION_NS) setImmediate(turn);
-      else resolve(elapsedNs / turns);
-    };
-    setImmediate(turn);
-  });
 }

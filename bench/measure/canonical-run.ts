@@ -27,7 +27,7 @@ import { measureLag } from './lag.ts';
 import type { Preset } from './preset.ts';
 import { createProgress, type Progress, type Step } from './progress.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
-import { feasibleQuota, measureScaling, type Subject } from './scaling.ts';
+import { feasibleQuota, measureScaling, SUBJECTS, type Subject } from './scaling.ts';
 
 export type Experiment = 'scaling' | 'forwarding' | 'lag';
 
@@ -52,6 +52,12 @@ type Measuring = RunOptions & {
 };
 
 const LAG_NODES = 3;
+const NODE_PREFIXES: { readonly [subject in Subject]: string } = {
+  'reference-1': 'p',
+  'reference-2': 'q',
+  'standby-reads': 's',
+  baseline: 'b',
+};
 const ASK_TIMEOUT_MS = 10_000;
 const PREPARE_SOCKETS = 16;
 /** Longer than any lag that the piggyback mode should show. */
@@ -115,16 +121,12 @@ async function runScaling(options: Measuring, gates: ScopedGate[]): Promise<Scal
   progress.next('scaling: start');
   const clusters: { [subject in Subject]?: Cluster } = {};
   try {
-    for (const [subject, name] of [
-      ['standby-reads', 's'],
-      ['baseline', 'b'],
-      ['reference', 'r'],
-    ] as const) {
+    for (const subject of SUBJECTS) {
       clusters[subject] = await startReferenceCluster({
-        name,
+        name: NODE_PREFIXES[subject],
         // A single node is the active one: the mode makes no difference to it.
-        mode: subject === 'reference' ? 'standby-reads' : subject,
-        directory: join(options.dataDirectory, name),
+        mode: subject === 'baseline' ? 'baseline' : 'standby-reads',
+        directory: join(options.dataDirectory, NODE_PREFIXES[subject]),
         cpuGroups,
       });
     }
@@ -135,11 +137,7 @@ async function runScaling(options: Measuring, gates: ScopedGate[]): Promise<Scal
       workloads.push({
         workload,
         plan,
-        bound: {
-          'standby-reads': await bindTo(all['standby-reads'], workload, options),
-          baseline: await bindTo(all.baseline, workload, options),
-          reference: await bindTo(all.reference, workload, options),
-        },
+        bound: await bindAll(all, workload, options),
       });
     }
     const result = await measureScaling({
@@ -162,6 +160,18 @@ async function runScaling(options: Measuring, gates: ScopedGate[]): Promise<Scal
   } finally {
     await Promise.all(Object.values(clusters).map((cluster) => cluster.stop()));
   }
+}
+
+async function bindAll(
+  clusters: { readonly [subject in Subject]: Cluster },
+  workload: Workload,
+  options: Measuring,
+): Promise<{ readonly [subject in Subject]: BoundWorkload }> {
+  const bound: { [subject in Subject]?: BoundWorkload } = {};
+  for (const subject of SUBJECTS) {
+    bound[subject] = await bindTo(clusters[subject], workload, options);
+  }
+  return bound as { [subject in Subject]: BoundWorkload };
 }
 
 /** Forwarding and the pushed curve share a cluster; the piggyback curve needs one of its own. */
@@ -258,7 +268,7 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
     steps.push({ name: 'scaling: start', estimateMs: 4_000 });
     let known = 0;
     for (const count of preset.nodeCounts) {
-      const warming = (count - known) * (2 * preset.warmupMsMax + 1_000);
+      const warming = (count - known) * (1.4 * preset.warmupMs + 1_000);
       const slices = preset.workloads
         .flatMap(({ sizes }) => sizes.filter(({ nodes }) => nodes === count))
         .reduce((total, { slicesPerMode }) => total + 2 * slicesPerMode, 0);

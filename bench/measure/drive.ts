@@ -75,8 +75,6 @@ export type DriveOptions = {
   readonly connectionsPerNode: number;
   readonly durationMs: number;
   readonly signal: AbortSignal;
-  /** Returns true to end early: a warm-up that has seen enough. For the first party. */
-  readonly isEnough?: (intervals: readonly Interval[]) => boolean;
 };
 
 export async function drive(options: DriveOptions): Promise<Drive> {
@@ -86,7 +84,6 @@ export async function drive(options: DriveOptions): Promise<Drive> {
   );
   const operations = parties[0]?.workload.operations ?? [];
   const intervals: Interval[][] = parties.map(() => []);
-  const enough = new AbortController();
   let before = parties.map(usagesOf);
   const spin = await startSpin(monotonicNs);
 
@@ -103,7 +100,7 @@ export async function drive(options: DriveOptions): Promise<Drive> {
     timeoutMs: TIMEOUT_MS,
     nowNs: monotonicNs,
     intervalMs: INTERVAL_MS,
-    signal: AbortSignal.any([options.signal, enough.signal]),
+    signal: options.signal,
     onInterval: ({ startNs, endNs, completions }) => {
       const after = parties.map(usagesOf);
       for (const [index, party] of parties.entries()) {
@@ -119,7 +116,6 @@ export async function drive(options: DriveOptions): Promise<Drive> {
         });
       }
       before = after;
-      if (options.isEnough?.((intervals[0] ?? []).slice(1))) enough.abort();
     },
   });
 

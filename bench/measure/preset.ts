@@ -6,9 +6,8 @@ export type Preset = {
   readonly nodeCounts: readonly number[];
   readonly workloads: readonly PresetWorkload[];
   readonly sliceMs: number;
-  /** Before a node counts as warm, for each workload. */
-  readonly warmupRequestsPerNode: number;
-  readonly warmupMsMax: number;
+  /** Of each new node by itself. */
+  readonly warmupMs: number;
   readonly connectionsPerNode: number;
   readonly forwardingMs: number;
   readonly forwardingBlocksPerSecond: number;
@@ -21,7 +20,7 @@ export type Preset = {
 export type WorkloadSize = {
   readonly nodes: number;
   /** Slices of each mode, taken in the order A B B A. */
-  readonly slicesPerMode: 2 | 4 | 8;
+  readonly slicesPerMode: 2 | 4 | 6 | 8;
 };
 
 export type PresetWorkload = {
@@ -37,10 +36,10 @@ const CANONICAL: Preset = {
     {
       name: 'read-only',
       sizes: [
-        { nodes: 1, slicesPerMode: 4 },
+        { nodes: 1, slicesPerMode: 2 },
         { nodes: 2, slicesPerMode: 2 },
-        { nodes: 3, slicesPerMode: 4 },
-        { nodes: 5, slicesPerMode: 8 },
+        { nodes: 3, slicesPerMode: 2 },
+        { nodes: 5, slicesPerMode: 6 },
       ],
     },
     {
@@ -51,9 +50,8 @@ const CANONICAL: Preset = {
       ],
     },
   ],
-  sliceMs: 1_100,
-  warmupRequestsPerNode: 60_000,
-  warmupMsMax: 3_200,
+  sliceMs: 1_600,
+  warmupMs: 2_200,
   connectionsPerNode: 8,
   forwardingMs: 6_000,
   forwardingBlocksPerSecond: 50,

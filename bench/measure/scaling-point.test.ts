@@ -77,6 +77,35 @@ describe('measurePoint()', () => {
     expect(figures.clusterCpuUs).toMatchObject({ value: expect.closeTo(200, 6) });
   });
 
+  test('joins an interval in which a party completed nothing to its neighbour', () => {
+    const [reference, cluster] = balanced(2, 1);
+    const stalled = { ...cluster, completed: 0 };
+    const twice = { ...cluster, completed: 2 * cluster.completed };
+    const pairs = [
+      ...Array.from({ length: 6 }, () => [reference, cluster] as const),
+      [reference, stalled] as const,
+      [reference, twice] as const,
+    ];
+    const { speedup } = measurePoint(pairIntervals([driveOf(pairs)]), QUOTA_CORES, random());
+    expect(speedup).toMatchObject({ value: expect.closeTo(2, 9), low: expect.closeTo(2, 9) });
+
+    const atTheEnd = [[reference, cluster] as const, [reference, stalled] as const];
+    const [joined, ...others] = pairIntervals([driveOf(atTheEnd)]);
+    expect(others).toEqual([]);
+    expect(joined?.cluster).toMatchObject({ elapsedNs: 2 * ELAPSED_NS, completed: 2_000 });
+    expect(joined?.cluster.perNode[0]?.cpuNs).toBe(2 * QUOTA_NS);
+  });
+
+  test('measures against the mean capacity of the reference nodes', () => {
+    const [fast, cluster] = balanced(4, 1);
+    const slow = interval(500, [QUOTA_NS]);
+    const drive = driveOf(Array.from({ length: 8 }, () => [fast, cluster] as const));
+    const [references = [], clusters = []] = drive.intervals;
+    const both = { ...drive, intervals: [references, references.map(() => slow), clusters] };
+    const { speedup } = measurePoint(pairIntervals([both]), QUOTA_CORES, random());
+    expect(speedup).toMatchObject({ value: expect.closeTo(4 / 0.75, 9) });
+  });
+
   test('is not moved by a burst that spoils one interval in eight', () => {
     const spoiled: readonly [Interval, Interval] = [
       interval(1_000, [QUOTA_NS]),

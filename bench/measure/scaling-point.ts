@@ -1,11 +1,13 @@
 /**
- * From intervals to the figures of one point: a cluster of N nodes, driven together with a single
- * reference node.
+ * From intervals to the figures of one point: a cluster of N nodes, driven together with single
+ * reference nodes.
  *
  * The bottleneck law gives capacity: X <= min over nodes of quota / demand, where a node's demand is
  * its CPU per request completed by the whole cluster (visits are counted, forwarding included).
- * Speed-up is the ratio of both capacities in the same intervals: what the machine's neighbours do
- * to one they do to the other, so the ratio holds still where each demand wanders by a third.
+ * Speed-up is the cluster's capacity over the mean of the reference nodes' in the same intervals:
+ * what the machine's neighbours do to one they do to the other, so the ratio holds still where each
+ * demand wanders by a third. Equal processes differ by some per cent for life, which is why there is
+ * more than one reference node.
  */
 
 import assert from 'node:assert/strict';
@@ -14,13 +16,13 @@ import { judgeGate, type Gate, type Measured } from '../analysis/gates.ts';
 import { littlesLaw, utilizationLaw } from '../analysis/laws.ts';
 import { comparePaired, measuredRatio, median } from '../analysis/paired.ts';
 import type { Random } from '../random.ts';
-import type { Drive, Interval } from './drive.ts';
+import type { Drive, Interval, NodeInterval } from './drive.ts';
 
-/** The same stretch of time: the reference node, and the cluster beside it. */
-export type PairedInterval = { readonly reference: Interval; readonly cluster: Interval };
-
-/** Without a completion in it, an interval has no demand. */
-const STALLED = 'a party completed nothing for a whole interval';
+/** The same stretch of time: the reference nodes, and the cluster beside them. */
+export type PairedInterval = {
+  readonly references: readonly Interval[];
+  readonly cluster: Interval;
+};
 
 export type PointFigures = {
   readonly capacity: Measured;
@@ -29,13 +31,33 @@ export type PointFigures = {
   readonly clusterCpuUs: Measured;
 };
 
+/**
+ * Of drives whose last party is the cluster, and whose others are reference nodes. A small host may
+ * collect garbage for longer than an interval: one in which a party completed nothing has no demand,
+ * so it is joined to the next, and nothing is left out.
+ */
 export function pairIntervals(drives: readonly Drive[]): PairedInterval[] {
-  return drives.flatMap(({ intervals: [reference = [], cluster = []] }) =>
-    reference.flatMap((interval, index) => {
-      const other = cluster[index];
-      return other === undefined ? [] : [{ reference: interval, cluster: other }];
-    }),
-  );
+  return drives.flatMap(({ intervals }) => {
+    const pairs: Interval[][] = [];
+    let open: Interval[] | undefined;
+    const count = Math.min(...intervals.map(({ length }) => length));
+    for (let index = 0; index < count; index++) {
+      const row = intervals.flatMap((party) => party[index] ?? []);
+      open = open === undefined ? row : row.map((each, party) => joined(open?.[party], each));
+      if (open.some(({ completed }) => completed === 0)) continue;
+      pairs.push(open);
+      open = undefined;
+    }
+    const rest = open;
+    const last = pairs.at(-1);
+    if (rest !== undefined && last !== undefined) {
+      pairs[pairs.length - 1] = last.map((each, party) => joined(each, rest[party]));
+    }
+    return pairs.flatMap((row) => {
+      const cluster = row.at(-1);
+      return cluster === undefined ? [] : [{ references: row.slice(0, -1), cluster }];
+    });
+  });
 }
 
 /**
@@ -47,11 +69,12 @@ export function measurePoint(
   quotaCores: number,
   random: Random,
 ): PointFigures {
-  const rows = pairs.map(({ reference, cluster }) => {
-    const totals = totalsOf([cluster]);
+  const bottleneck = bottleneckOf(pairs);
+  const rows = pairs.map((pair) => {
+    const totals = totalsOf([pair.cluster]);
     return {
-      demand: bottleneckDemand(totals),
-      referenceDemand: bottleneckDemand(totalsOf([reference])),
+      demand: demandOf(pair.cluster, bottleneck),
+      speedup: speedupOf(pair, bottleneck),
       throughput: totals.completed / totals.elapsedSeconds,
       clusterCpuUs: (sum(totals.cpuSeconds) / totals.completed) * 1e6,
     };
@@ -61,14 +84,11 @@ export function measurePoint(
       rows.map((row) => ({ left: 1, right: of(row) })),
       random,
     );
-    if ('refused' in measured) return measured;
-    const { value, low = value, high = value } = measured;
-    if (!Number.isFinite(low) || !Number.isFinite(high)) return { refused: STALLED };
-    return { ...measured, unit };
+    return 'refused' in measured ? measured : { ...measured, unit };
   };
   return {
     capacity: estimate('requests/s', ({ demand }) => quotaCores / demand),
-    speedup: estimate('ratio', ({ demand, referenceDemand }) => referenceDemand / demand),
+    speedup: estimate('ratio', ({ speedup }) => speedup),
     throughput: estimate('requests/s', ({ throughput }) => throughput),
     clusterCpuUs: estimate('us', ({ clusterCpuUs }) => clusterCpuUs),
   };
@@ -117,14 +137,15 @@ function littleMismatch(drive: Drive): number {
 }
 
 /**
- * How far the demand relative to the reference node's has moved at least, from the first half of the
+ * How far the demand relative to the reference nodes' has moved at least, from the first half of the
  * slices to the second: the end of the 95 % interval that is nearer to no change, 0 if none is
  * proven. The change itself would be noise with so few slices.
  */
 function provenChange(drives: readonly Drive[], random: Random): number {
+  const bottleneck = bottleneckOf(pairIntervals(drives));
   const middle = Math.floor(drives.length / 2);
   const [before, after] = [drives.slice(0, middle), drives.slice(middle)].map((half) =>
-    pairIntervals(half).map(relativeDemand),
+    pairIntervals(half).map((pair) => speedupOf(pair, bottleneck)),
   );
   const count = Math.min(before?.length ?? 0, after?.length ?? 0);
   const change = comparePaired(
@@ -137,8 +158,21 @@ function provenChange(drives: readonly Drive[], random: Random): number {
   return Math.exp(Math.min(Math.abs(change.low), Math.abs(change.high))) - 1;
 }
 
-function relativeDemand({ reference, cluster }: PairedInterval): number {
-  return bottleneckDemand(totalsOf([cluster])) / bottleneckDemand(totalsOf([reference]));
+/** The node that is busiest over the whole point. The busiest of each interval would be a maximum of
+ * noise, and dearer the more nodes there are. */
+function bottleneckOf(pairs: readonly PairedInterval[]): number {
+  return indexOfLargest(totalsOf(pairs.map(({ cluster }) => cluster)).cpuSeconds);
+}
+
+/** CPU seconds of one node per request completed by its cluster. */
+function demandOf({ perNode, completed }: Interval, node: number): number {
+  return (perNode[node]?.cpuNs ?? 0) / 1e9 / completed;
+}
+
+/** Capacity over the mean capacity of the reference nodes; the quota is the same and cancels out. */
+function speedupOf({ references, cluster }: PairedInterval, bottleneck: number): number {
+  const single = sum(references.map((reference) => 1 / demandOf(reference, 0)));
+  return references.length / single / demandOf(cluster, bottleneck);
 }
 
 /** U = X D: what the group of the busiest node counted, against its threads' CPU per request. */
@@ -182,12 +216,25 @@ export function totalsOf(intervals: readonly Interval[]): Totals {
   };
 }
 
-const NO_INTERVAL = { cpuNs: 0, threadNs: 0, completed: 0, periods: 0, throttled: 0 };
-
-/** CPU seconds of the busiest node per request completed by the cluster. */
-function bottleneckDemand({ cpuSeconds, completed }: Totals): number {
-  return Math.max(...cpuSeconds) / completed;
+function joined(first: Interval | undefined, second: Interval | undefined): Interval {
+  assert(first !== undefined && second !== undefined, 'parties with different intervals');
+  const total = (of: (node: NodeInterval) => number, index: number) =>
+    sum([first, second].map(({ perNode }) => of(perNode[index] ?? NO_INTERVAL)));
+  return {
+    elapsedNs: first.elapsedNs + second.elapsedNs,
+    completed: first.completed + second.completed,
+    failed: first.failed + second.failed,
+    perNode: first.perNode.map((_, index) => ({
+      cpuNs: total(({ cpuNs }) => cpuNs, index),
+      threadNs: total(({ threadNs }) => threadNs, index),
+      completed: total(({ completed }) => completed, index),
+      periods: total(({ periods }) => periods, index),
+      throttled: total(({ throttled }) => throttled, index),
+    })),
+  };
 }
+
+const NO_INTERVAL: NodeInterval = { cpuNs: 0, threadNs: 0, completed: 0, periods: 0, throttled: 0 };
 
 function busiestUtilization({ cpuSeconds, elapsedSeconds }: Totals): number {
   return Math.max(...cpuSeconds) / elapsedSeconds;

@@ -2,9 +2,9 @@
  * Throughput scaling: what a cluster of N equal nodes carries, single-leader baseline against
  * standby reads, in one run.
  *
- * Three clusters of the same binary: one with standby reads and one baseline, which grow together,
- * and a single reference node. Every new node is warmed by itself, without a quota. At each size
- * both clusters are driven in turn (A B B A), each together with the reference node, every node
+ * Clusters of the same binary: one with standby reads and one baseline, which grow together, and
+ * single reference nodes. Every new node is warmed by itself, without a quota. At each size
+ * both clusters are driven in turn (A B B A), each together with the reference nodes, every node
  * under the same CPU quota; `scaling-point.ts` makes the figures. The load goes to all nodes alike,
  * as a load balancer would spread it.
  */
@@ -17,7 +17,7 @@ import { Histogram } from '../load/histogram.ts';
 import { createRandom } from '../random.ts';
 import type { Mode, Scaling, ScalingNode, ScalingPoint, ScopedGate } from '../run.ts';
 import type { BoundWorkload, Workload } from '../../workloads/workload.ts';
-import { drive, wholeCluster, type Drive } from './drive.ts';
+import { drive, wholeCluster, type Drive, type DriveOptions, type Party } from './drive.ts';
 import { closedLoopLatency } from './latency.ts';
 import type { Preset, PresetWorkload, WorkloadSize } from './preset.ts';
 import type { Recorder } from './recorder.ts';
@@ -25,14 +25,21 @@ import { judgePoint, measurePoint, pairIntervals, totalsOf, type Totals } from '
 
 const WARMUP_SEED = 999;
 const BRIEF_SHARE = 0.35;
+/** Each with new connections: what runs once for each of them is to be compiled, too. */
+const WARMUP_ROUNDS = 4;
+const TOGETHER_SHARE = 0.5;
 /** Its event loop spins (see `load/spin.ts`). */
 const GENERATOR_CORES = 1;
 /** The kernel refuses quotas below a millisecond per period. */
 const QUOTA_CORES_MIN = 0.1;
 const QUOTA_CORES_MAX = 0.5;
 
-/** The clusters of the experiment: `reference` is the single node beside which others are driven. */
-export type Subject = Mode | 'reference';
+/** The single nodes beside which the others are driven. */
+const REFERENCES = ['reference-1', 'reference-2'] as const;
+const MODES = ['standby-reads', 'baseline'] as const satisfies readonly Mode[];
+/** The clusters of the experiment. */
+export const SUBJECTS = [...REFERENCES, ...MODES] as const;
+export type Subject = (typeof SUBJECTS)[number];
 
 export type ScalingWorkload = {
   readonly workload: Workload;
@@ -60,7 +67,7 @@ export async function measureScaling(
   const points = new Map<string, ScalingPoint[]>(
     workloads.map(({ workload }) => [workload.name, []]),
   );
-  await warm(options, 'reference', 0, 'full');
+  for (const reference of REFERENCES) await warmAlone(options, reference, 0);
 
   for (const nodeCount of preset.nodeCounts) {
     options.onStep(`scaling: ${nodeCount} ${nodeCount === 1 ? 'node' : 'nodes'}`);
@@ -95,12 +102,10 @@ export async function measureScaling(
   };
 }
 
-const MODES: readonly Mode[] = ['standby-reads', 'baseline'];
-const SUBJECTS: readonly Subject[] = [...MODES, 'reference'];
 const ABBA: readonly Mode[] = ['standby-reads', 'baseline', 'baseline', 'standby-reads'];
 
 /**
- * The quota at which `nodeCount` nodes and the reference node leave a tenth of a core free beside
+ * The quota at which `nodeCount` nodes and the reference nodes leave a tenth of a core free beside
  * the generator, and do not ask more of its own core than `GENERATOR_SHARE`.
  */
 export function feasibleQuota(options: {
@@ -109,7 +114,7 @@ export function feasibleQuota(options: {
   readonly nodeCount: number;
 }): number {
   const free = options.cores - GENERATOR_CORES - options.tenantCores - 0.1;
-  const share = Math.min(free, GENERATOR_SHARE) / (options.nodeCount + 1);
+  const share = Math.min(free, GENERATOR_SHARE) / (options.nodeCount + REFERENCES.length);
   const rounded = Math.floor(share * 100) / 100;
   return Math.max(QUOTA_CORES_MIN, Math.min(QUOTA_CORES_MAX, rounded));
 }
@@ -119,47 +124,30 @@ const GENERATOR_SHARE = 0.7;
 
 /**
  * New nodes are warmed one by one: each process has its own code to compile, and a node that is
- * warmed among others gets whatever share they leave. The active node is warmed again: what it
- * does for a new peer makes the engine compile anew what was compiled without.
+ * warmed among others gets whatever share they leave.
  */
 async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<void> {
   const { clusters, preset } = options;
-  const isFirst = preset.nodeCounts[0] === nodeCount;
-  const known = isFirst ? 0 : clusters.baseline.nodes().length;
+  const known = preset.nodeCounts[0] === nodeCount ? 0 : clusters.baseline.nodes().length;
   await Promise.all(MODES.map((mode) => clusters[mode].grow(nodeCount)));
   for (const mode of MODES) {
-    for (let node = known; node < nodeCount; node++) await warm(options, mode, node, 'full');
-    const activeId = (await clusters[mode].active()).id;
-    const active = clusters[mode].nodes().findIndex(({ id }) => id === activeId);
-    if (!isFirst) await warm(options, mode, active, 'brief');
+    for (let node = known; node < nodeCount; node++) await warmAlone(options, mode, node);
   }
 }
 
-async function warm(
-  options: ScalingOptions,
-  subject: Subject,
-  node: number,
-  extent: 'full' | 'brief',
-): Promise<void> {
-  const { preset, clusters, signal } = options;
-  const workloads = extent === 'full' ? options.workloads : options.workloads.slice(0, 1);
-  // The first workload is the headline. In the baseline only the active node bounds anything.
-  for (const [position, { bound }] of workloads.entries()) {
-    const party = await wholeCluster(clusters[subject], bound[subject]);
-    const isLong = position === 0 && subject !== 'baseline' && extent === 'full';
-    const durationMs = isLong ? preset.warmupMsMax : preset.warmupMsMax * BRIEF_SHARE;
-    const result = await drive({
+/** With the headline's workload. In the baseline only the active node bounds anything. */
+async function warmAlone(options: ScalingOptions, subject: Subject, node: number): Promise<void> {
+  const { workloads, clusters, preset } = options;
+  const [headline] = workloads;
+  if (headline === undefined) return;
+  const share = subject === 'baseline' ? BRIEF_SHARE : 1;
+  for (let round = 0; round < WARMUP_ROUNDS; round++) {
+    const party = await wholeCluster(clusters[subject], headline.bound[subject]);
+    await driveParties(options, {
       parties: [{ ...party, nodes: [node] }],
-      seed: options.seed + WARMUP_SEED,
-      connectionsPerNode: preset.connectionsPerNode,
-      durationMs,
-      signal,
-      // Whether demand stands still afterwards is for a gate to say.
-      isEnough: (intervals) =>
-        intervals.reduce((total, { perNode }) => total + (perNode[node]?.completed ?? 0), 0) >=
-        preset.warmupRequestsPerNode,
-    });
-    for (const histogram of result.responses) histogram.destroy();
+      seed: WARMUP_SEED + round,
+      durationMs: (preset.warmupMs * share) / WARMUP_ROUNDS,
+    }).then(discard);
   }
 }
 
@@ -168,27 +156,43 @@ async function driveSize(
   { bound }: ScalingWorkload,
   size: WorkloadSize,
 ): Promise<{ readonly [mode in Mode]: Drive[] }> {
-  const { clusters, preset, signal } = options;
+  const { clusters, preset } = options;
+  const partiesOf = (mode: Mode): Promise<Party[]> =>
+    Promise.all(
+      [...REFERENCES, mode].map((subject) => wholeCluster(clusters[subject], bound[subject])),
+    );
+  // All together now, and at the rates they will have: fewer hits of short-lived caches, other code.
+  for (const mode of MODES) {
+    const durationMs = preset.warmupMs * TOGETHER_SHARE;
+    const parties = await partiesOf(mode);
+    await driveParties(options, { parties, seed: WARMUP_SEED, durationMs }).then(discard);
+  }
   const drives: { readonly [mode in Mode]: Drive[] } = { 'standby-reads': [], baseline: [] };
   const order = Array.from({ length: size.slicesPerMode / 2 }, () => ABBA).flat();
   for (const subject of SUBJECTS) clusters[subject].setQuota(options.quotaCores);
   for (const [turn, mode] of order.entries()) {
-    signal.throwIfAborted();
-    const result = await drive({
-      parties: [
-        await wholeCluster(clusters.reference, bound.reference),
-        await wholeCluster(clusters[mode], bound[mode]),
-      ],
+    const parties = await partiesOf(mode);
+    drives[mode].push(
       // The same requests for both modes of a turn.
-      seed: options.seed + turn,
-      connectionsPerNode: preset.connectionsPerNode,
-      durationMs: preset.sliceMs,
-      signal,
-    });
-    drives[mode].push(result);
+      await driveParties(options, { parties, seed: turn, durationMs: preset.sliceMs }),
+    );
   }
   for (const subject of SUBJECTS) clusters[subject].setQuota(null);
   return drives;
+}
+
+async function driveParties(
+  { preset, seed, signal }: ScalingOptions,
+  load: Pick<DriveOptions, 'parties' | 'seed' | 'durationMs'>,
+): Promise<Drive> {
+  signal.throwIfAborted();
+  const { connectionsPerNode } = preset;
+  return await drive({ ...load, seed: seed + load.seed, connectionsPerNode, signal });
+}
+
+/** Whether demand stood still after a warm-up is for a gate to say. */
+function discard({ responses }: Drive): void {
+  for (const histogram of responses) histogram.destroy();
 }
 
 async function evaluate(
@@ -205,8 +209,8 @@ async function evaluate(
   const refused = refusals(gates, ['refuse-throughput', 'refuse-phase', 'invalidate-run'])[0];
   const hollow = refusals(gates, ['hollow-point'])[0];
 
-  const responses = Histogram.merge(drives.flatMap((each) => each.responses[1] ?? []));
-  for (const each of drives) for (const histogram of each.responses) histogram.destroy();
+  const responses = Histogram.merge(drives.flatMap((each) => each.responses.at(-1) ?? []));
+  drives.forEach(discard);
   const perNode = describeNodes({
     cluster,
     activeId: (await cluster.active()).id,

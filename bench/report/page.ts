@@ -144,7 +144,7 @@ function scaling(result: Scaling): string {
 <h2>Throughput scaling: what do standbys buy?</h2>
 <p>${hosts} Capacity is the quota divided by the CPU that the busiest node spends per request of the
 cluster. Both modes run on the same binary and are driven in turn, in slices of
-${formatNumber(sliceMs / 1000)} s, each together with one single reference node: the factor is the ratio
+${formatNumber(sliceMs / 1000)} s, each together with single reference nodes: the factor is the ratio
 to that node at the same moment. Hollow points did not use their quota.</p>
 ${legend(SCALING_LEGEND)}
 <div class="figures">${result.series.map((series) => scalingFigure(series)).join('')}</div>
@@ -179,7 +179,7 @@ function scalingTable(series: ScalingSeries): string {
     'mode',
     'nodes',
     'capacity /s',
-    '× the reference node',
+    '× one node',
     'completed /s',
     'cluster CPU per request',
     'busiest node, of a core',
