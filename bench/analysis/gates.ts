@@ -154,6 +154,20 @@ const GATES = {
     says: (value) => `${value} answers were wrong`,
     format: formatCount,
   },
+  misrouted: {
+    limit: 0,
+    passes: 'at-most',
+    effect: 'refuse-phase',
+    says: (value) => `${value} answers came from another node than the mode says`,
+    format: formatCount,
+  },
+  'too-few-intervals': {
+    limit: 10,
+    passes: 'at-least',
+    effect: 'refuse-phase',
+    says: (value, limit) => `${value} intervals in which all parties completed something, needs ${limit}`,
+    format: formatCount,
+  },
   accounting: {
     limit: 0,
     passes: 'at-most',

@@ -6,7 +6,14 @@
  * groups cannot be made, callers measure demand without a quota and label the result "modelled".
  */
 
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 export const QUOTA_PERIOD_US = 10_000;
@@ -24,13 +31,25 @@ export type CpuGroup = {
 };
 
 export type CpuGroupKind = 'cgroup-v1' | 'cgroup-v2';
-export type CpuGroups = { readonly kind: CpuGroupKind; create(name: string): CpuGroup };
+export type CpuGroups = {
+  readonly kind: CpuGroupKind;
+  /** `suffix` distinguishes the groups of this process. */
+  create(suffix: string): CpuGroup;
+};
+type Candidate = CpuGroups & { removeStale(): void };
+
+const GROUP_PREFIX = 'baobench';
+
+function groupName(suffix: string): string {
+  return `${GROUP_PREFIX}-${process.pid}-${suffix}`;
+}
 
 /** Undefined where this process may not make groups. */
 export function detectCpuGroups(): CpuGroups | undefined {
   for (const candidate of [version1(), version2()]) {
     if (candidate === undefined) continue;
-    const probe = tryTo(() => candidate.create(`baobench-probe-${process.pid}`));
+    candidate.removeStale();
+    const probe = tryTo(() => candidate.create('probe'));
     if (probe === undefined) continue;
     const works = tryTo(() => {
       probe.setQuota(0.5);
@@ -44,13 +63,15 @@ export function detectCpuGroups(): CpuGroups | undefined {
   return undefined;
 }
 
-function version1(): CpuGroups | undefined {
+function version1(): Candidate | undefined {
   const cpu = mountOf((type, options) => type === 'cgroup' && options.includes('cpu'));
   const accounting = mountOf((type, options) => type === 'cgroup' && options.includes('cpuacct'));
   if (cpu === undefined || accounting === undefined) return undefined;
   return {
     kind: 'cgroup-v1',
-    create(name) {
+    removeStale: () => [cpu, accounting].forEach(removeStaleGroups),
+    create(suffix) {
+      const name = groupName(suffix);
       const cpuFolder = join(cpu, name);
       const accountingFolder = join(accounting, name);
       const folders = [...new Set([cpuFolder, accountingFolder])];
@@ -77,14 +98,15 @@ function version1(): CpuGroups | undefined {
   };
 }
 
-function version2(): CpuGroups | undefined {
+function version2(): Candidate | undefined {
   const root = mountOf((type) => type === 'cgroup2');
   if (root === undefined) return undefined;
   return {
     kind: 'cgroup-v2',
-    create(name) {
+    removeStale: () => removeStaleGroups(root),
+    create(suffix) {
       tryTo(() => writeFileSync(join(root, 'cgroup.subtree_control'), '+cpu'));
-      const folder = join(root, name);
+      const folder = join(root, groupName(suffix));
       mkdirSync(folder);
       return {
         add: (processId) => writeFileSync(join(folder, 'cgroup.procs'), String(processId)),
@@ -98,6 +120,15 @@ function version2(): CpuGroups | undefined {
       };
     },
   };
+}
+
+/** A run that was killed could not remove its groups; they are empty as soon as its nodes are gone. */
+function removeStaleGroups(root: string): void {
+  for (const name of tryTo(() => readdirSync(root)) ?? []) {
+    const [, processId] = new RegExp(`^${GROUP_PREFIX}-(\\d+)-`).exec(name) ?? [];
+    if (processId === undefined || existsSync(`/proc/${processId}`)) continue;
+    tryTo(() => rmdirSync(join(root, name)));
+  }
 }
 
 function mountOf(matches: (type: string, options: string[]) => boolean): string | undefined {

@@ -57,9 +57,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
 
   async function start(settings: NodeSettings): Promise<ClusterNode> {
     const node = await startNode(settings);
-    const cpuGroup = options.cpuGroups?.create(
-      `baobench-${process.pid}-${node.id}-${node.processId}`,
-    );
+    const cpuGroup = options.cpuGroups?.create(`${node.id}-${node.processId}`);
     cpuGroup?.add(node.processId);
     return { ...node, cpuGroup };
   }
@@ -82,15 +80,6 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
     nodes.push(node);
     return node;
   }
-
-  const first = await add();
-  const { body } = await expectOk('PUT', 'sys/init', {
-    address: first.address,
-    body: { secret_shares: 1, secret_threshold: 1 },
-  });
-  const token = String(body['root_token']);
-  const unsealKey = String((body['keys_base64'] as readonly unknown[])[0]);
-  await unseal(first);
 
   async function unseal(node: ClusterNode): Promise<void> {
     await expectOk('PUT', 'sys/unseal', { address: node.address, body: { key: unsealKey } });
@@ -123,6 +112,25 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
     }
   }
 
+  async function stop(): Promise<void> {
+    for (const node of nodes) node.cpuGroup?.setQuota(null);
+    await Promise.all(nodes.map((node) => node.stop()));
+    for (const node of nodes) node.cpuGroup?.remove();
+    if (options.directory === undefined) rmSync(directory, { recursive: true, force: true });
+  }
+
+  let first: ClusterNode;
+  let token: string;
+  let unsealKey: string;
+  try {
+    first = await add();
+    ({ token, unsealKey } = await initialize(first));
+    await unseal(first);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+
   return {
     mode: options.mode,
     token,
@@ -145,13 +153,17 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
     setQuota(cores) {
       for (const node of nodes) node.cpuGroup?.setQuota(cores);
     },
-    async stop() {
-      for (const node of nodes) node.cpuGroup?.setQuota(null);
-      await Promise.all(nodes.map((node) => node.stop()));
-      for (const node of nodes) node.cpuGroup?.remove();
-      if (options.directory === undefined) rmSync(directory, { recursive: true, force: true });
-    },
+    stop,
   };
+}
+
+async function initialize(node: ClusterNode): Promise<{ token: string; unsealKey: string }> {
+  const { body } = await expectOk('PUT', 'sys/init', {
+    address: node.address,
+    body: { secret_shares: 1, secret_threshold: 1 },
+  });
+  const [unsealKey] = body['keys_base64'] as readonly unknown[];
+  return { token: String(body['root_token']), unsealKey: String(unsealKey) };
 }
 
 async function findActive(nodes: readonly ClusterNode[]): Promise<ClusterNode> {

@@ -222,6 +222,49 @@ test('the closed loop counts what the servers and the engine count', async () =>
   for (const histogram of result.responses.flat()) histogram.destroy();
 });
 
+test('the closed loop looks at answers, and counts the wrong ones', async () => {
+  const server = await serve();
+  const wrongOf = async (isRight: (status: number, body: string) => boolean) => {
+    const result = await closedLoop({
+      targets: [targetOf(server)],
+      operationNames: ['read'],
+      connectionsPerTarget: 1,
+      requestsOf: () => [{ ...get('/v1/x'), operation: 0, isRight }],
+      durationMs: 150,
+      timeoutMs: 10_000,
+      nowNs: monotonicNs,
+      intervalMs: 50,
+      onInterval: () => {},
+      signal: new AbortController().signal,
+    });
+    for (const histogram of result.responses.flat()) histogram.destroy();
+    return result.wrongAnswers;
+  };
+  const body = OK.chunks.join('');
+  expect(await wrongOf((status, text) => status === 200 && text === body)).toBe(0);
+  expect(await wrongOf((_status, text) => text !== body)).toBeGreaterThan(0);
+});
+
+test('a callback that throws ends the closed loop, not the process', async () => {
+  const server = await serve();
+  const gone = new Error('the node is gone');
+  const loop = closedLoop({
+    targets: [targetOf(server)],
+    operationNames: ['read'],
+    connectionsPerTarget: 1,
+    requestsOf: () => [{ ...get('/v1/x'), operation: 0 }],
+    durationMs: 60_000,
+    timeoutMs: 10_000,
+    nowNs: monotonicNs,
+    intervalMs: 10,
+    onInterval: () => {
+      throw gone;
+    },
+    signal: new AbortController().signal,
+  });
+  await expect(loop).rejects.toBe(gone);
+});
+
 test('an aborted closed loop ends with what it has', async () => {
   const server = await serve();
   const controller = new AbortController();

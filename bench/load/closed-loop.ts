@@ -19,10 +19,16 @@ const NS_PER_SECOND = 1_000_000_000;
 /** autocannon looks at its stop flag only this often. */
 const STOP_CHECK_MS = 100;
 
+const VERIFY_EVERY = 16;
+
 /** Each connection holds its requests as bytes in memory. */
 const REQUESTS_PER_CONNECTION_MAX = 10_000;
 
-export type ClosedLoopRequest = Request & { readonly operation: number };
+export type ClosedLoopRequest = Request & {
+  readonly operation: number;
+  /** Whether a 2xx answer is right. Asked of every `VERIFY_EVERY`-th one: it is not for nothing. */
+  readonly isRight?: (status: number, body: string) => boolean;
+};
 
 export type ClosedLoopOptions = {
   readonly targets: readonly Target[];
@@ -72,6 +78,8 @@ export type ClosedLoopResult = ClosedLoopInterval & {
   readonly connectionErrors: readonly number[];
   /** Requests without an answer within `timeoutMs`, per target. */
   readonly timeouts: readonly number[];
+  /** Of the answers that were looked at, how many were 2xx and yet wrong. */
+  readonly wrongAnswers: number;
   /** autocannon's own count of answers, for comparison with ours. */
   readonly engineCount: number;
 };
@@ -82,12 +90,20 @@ export async function closedLoop(options: ClosedLoopOptions): Promise<ClosedLoop
   assert(0 < connectionsPerTarget, `a target needs a connection: ${connectionsPerTarget}`);
   const tally = new Tally(targets.length, options.operationNames.length, nowNs());
 
-  const timer = setInterval(
-    () => options.onInterval(tally.takeInterval(nowNs())),
-    options.intervalMs,
-  );
+  // A callback that throws, because a node is gone, ends the loop and not the process.
+  const failure = new AbortController();
+  const timer = setInterval(() => {
+    try {
+      options.onInterval(tally.takeInterval(nowNs()));
+    } catch (error) {
+      clearInterval(timer);
+      failure.abort(error);
+    }
+  }, options.intervalMs);
   try {
-    const engine = await runEngine(options, tally);
+    const either = AbortSignal.any([signal, failure.signal]);
+    const engine = await runEngine({ ...options, signal: either }, tally);
+    failure.signal.throwIfAborted();
     options.onInterval(tally.takeInterval(tally.endNs(nowNs())));
     return tally.result(connectionsPerTarget * targets.length, engine, signal.aborted);
   } finally {
@@ -148,6 +164,7 @@ function attach(connectionOf: {
 
   let operation = 0;
   let isForwarded = false;
+  let answers = 0;
   client.setRequests(
     requests.map((request) => ({
       method: request.method,
@@ -155,9 +172,12 @@ function attach(connectionOf: {
       headers: headerObject(request.headers),
       ...(request.body === undefined ? {} : { body: request.body }),
       // Called just before the connection's `response` event, which does not know the request.
-      onResponse: (_status, _body, _context, headers) => {
+      onResponse: (status, body, _context, headers) => {
         operation = request.operation;
         isForwarded = isServedByOther(headers, nodeId);
+        const isOk = 200 <= status && status < 300;
+        if (answers++ % VERIFY_EVERY !== 0 || !isOk) return;
+        if (request.isRight?.(status, body) === false) tally.addWrongAnswer();
       },
     })),
   );
@@ -183,6 +203,7 @@ class Tally {
   #firstSentNs: number | undefined;
   #responseMsSum = 0;
   #answerCount = 0;
+  #wrongCount = 0;
   #lateCount = 0;
   #okCount = 0;
 
@@ -229,6 +250,10 @@ class Tally {
     this.#connectionErrors[target] = (this.#connectionErrors[target] ?? 0) + 1;
   }
 
+  addWrongAnswer(): void {
+    this.#wrongCount += 1;
+  }
+
   addTimeout(target: number): void {
     this.#timeouts[target] = (this.#timeouts[target] ?? 0) + 1;
   }
@@ -273,6 +298,7 @@ class Tally {
       responses: this.#responses,
       connectionErrors: this.#connectionErrors,
       timeouts: this.#timeouts,
+      wrongAnswers: this.#wrongCount,
       engineCount: engine['2xx'] + engine.non2xx - this.#lateCount,
     };
   }

@@ -68,7 +68,7 @@ export async function runCanonical(options: RunOptions): Promise<Run> {
   const startedNs = monotonicNs();
   const progress = createProgress(planSteps(options), options.output);
   const dataDirectory = mkdtempSync(join(options.directory, 'data-'));
-  const recorder = createRecorder(Date.now(), Date.now);
+  const recorder = createRecorder(Date.now());
   try {
     progress.next('environment');
     const environment = await observeEnvironment(dataDirectory);
@@ -271,7 +271,7 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
       const warming = (count - known) * (1.4 * preset.warmupMs + 1_000);
       const slices = preset.workloads
         .flatMap(({ sizes }) => sizes.filter(({ nodes }) => nodes === count))
-        .reduce((total, { slicesPerMode }) => total + 2 * slicesPerMode, 0);
+        .reduce((total, { order, rounds }) => total + rounds * order.length, 0);
       steps.push({
         name: `scaling: ${count} ${count === 1 ? 'node' : 'nodes'}`,
         estimateMs: warming + slices * (preset.sliceMs + 150),

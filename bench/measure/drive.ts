@@ -65,6 +65,12 @@ export type Drive = {
   readonly cutOffAgeUs: number;
   /** [party]; the caller destroys them. */
   readonly responses: readonly Histogram[];
+  /** Requests without an answer: timeouts, and connections lost or refused. */
+  readonly unanswered: number;
+  /** Of the answers that were looked at, 2xx ones with a wrong value. */
+  readonly wrongAnswers: number;
+  /** 2xx answers by another node than the mode says, or by the one asked where it should forward. */
+  readonly misrouted: number;
   /** Share of the time in which the generator's event loop had something to do. */
   readonly generatorBusy: number;
 };
@@ -134,8 +140,28 @@ export async function drive(options: DriveOptions): Promise<Drive> {
     responseMeanUs: result.responseMeanUs,
     cutOffAgeUs: meanAgeUs(responses),
     responses,
+    unanswered: sum(result.timeouts) + sum(result.connectionErrors),
+    wrongAnswers: result.wrongAnswers,
+    misrouted: sum(
+      result.completions.flatMap((row, target) =>
+        row.map((completions, operation) => {
+          const { party, node } = asked[target] ?? {};
+          assert(party !== undefined && node !== undefined, 'no such target');
+          const isWrite = operations[operation]?.writes ?? false;
+          return misroutedOf(completions, isServedHere(party, node, isWrite));
+        }),
+      ),
+    ),
     generatorBusy,
   };
+}
+
+function isServedHere({ cluster, activeId }: Party, node: ClusterNode, isWrite: boolean): boolean {
+  return node.id === activeId || (cluster.mode === 'standby-reads' && !isWrite);
+}
+
+function misroutedOf({ ok, forwarded }: Completions, isLocal: boolean): number {
+  return isLocal ? Math.min(ok, forwarded) : Math.max(0, ok - forwarded);
 }
 
 function meanAgeUs(responses: readonly Histogram[]): number {
@@ -175,7 +201,11 @@ function drawRequests(
       valueBytes: draw.valueBytes[index] ?? 0,
       seq: connection * REQUESTS_PER_CONNECTION + index,
     };
-    return { ...workload.request(operation, row), operation };
+    return {
+      ...workload.request(operation, row),
+      operation,
+      isRight: (status, body) => workload.verify(operation, row, status, Buffer.from(body)),
+    };
   });
 }
 

@@ -1,5 +1,7 @@
 /** How long everything takes: the canonical run, a short one for CI, and a thorough one. */
 
+import type { Mode } from '../run.ts';
+
 export type Preset = {
   readonly name: 'canonical' | 'quick' | 'full';
   /** The sizes to which clusters grow, in order. */
@@ -19,9 +21,14 @@ export type Preset = {
 
 export type WorkloadSize = {
   readonly nodes: number;
-  /** Slices of each mode, taken in the order A B B A. */
-  readonly slicesPerMode: 2 | 4 | 6 | 8;
+  /** Which mode each slice drives; what is compared is interleaved, and symmetric in time. */
+  readonly order: readonly Mode[];
+  readonly rounds: number;
 };
+
+const ABBA: readonly Mode[] = ['standby-reads', 'baseline', 'baseline', 'standby-reads'];
+/** Twice as close a look at the mode that is in question. */
+const AABBAA: readonly Mode[] = ['standby-reads', ...ABBA, 'standby-reads'];
 
 export type PresetWorkload = {
   readonly name: string;
@@ -36,18 +43,15 @@ const CANONICAL: Preset = {
     {
       name: 'read-only',
       sizes: [
-        { nodes: 1, slicesPerMode: 2 },
-        { nodes: 2, slicesPerMode: 2 },
-        { nodes: 3, slicesPerMode: 2 },
-        { nodes: 5, slicesPerMode: 6 },
+        { nodes: 1, order: ABBA, rounds: 1 },
+        { nodes: 2, order: ABBA, rounds: 1 },
+        { nodes: 3, order: ABBA, rounds: 1 },
+        { nodes: 5, order: AABBAA, rounds: 2 },
       ],
     },
     {
       name: 'blog-mix-wide',
-      sizes: [
-        { nodes: 3, slicesPerMode: 2 },
-        { nodes: 5, slicesPerMode: 2 },
-      ],
+      sizes: [{ nodes: 5, order: ABBA, rounds: 2 }],
     },
   ],
   sliceMs: 1_600,
@@ -55,7 +59,8 @@ const CANONICAL: Preset = {
   connectionsPerNode: 8,
   forwardingMs: 6_000,
   forwardingBlocksPerSecond: 50,
-  forwardingCpuSliceMs: 600,
+  /** Two slices of three full intervals at least, of each path. */
+  forwardingCpuSliceMs: 1_000,
   lagRates: [0, 100],
   lagMs: 2_500,
 };
@@ -70,8 +75,8 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
       {
         name: 'read-only',
         sizes: [
-          { nodes: 1, slicesPerMode: 2 },
-          { nodes: 3, slicesPerMode: 2 },
+          { nodes: 1, order: ABBA, rounds: 1 },
+          { nodes: 3, order: ABBA, rounds: 1 },
         ],
       },
     ],
@@ -92,7 +97,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
       'list',
     ].map((name) => ({
       name,
-      sizes: CANONICAL.nodeCounts.map((nodes) => ({ nodes, slicesPerMode: 8 as const })),
+      sizes: CANONICAL.nodeCounts.map((nodes) => ({ nodes, order: ABBA, rounds: 4 })),
     })),
     sliceMs: 2_000,
     forwardingMs: 60_000,

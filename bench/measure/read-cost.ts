@@ -70,7 +70,7 @@ export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
     directory,
     cpuGroups,
   });
-  const bareGroup = cpuGroups?.create(`baobench-${process.pid}-bare`);
+  const bareGroup = cpuGroups?.create('bare');
   let bare: ChildProcess | undefined;
   try {
     await cluster.grow(2);

@@ -11,27 +11,24 @@ import { formatIntervalLog, type IntervalEntry } from '../load/hlog.ts';
 import type { ScalingNode } from '../run.ts';
 
 export type Recorder = {
-  /** `scope` becomes the tag: no comma, space or line end. */
-  phase(scope: string, responses: Histogram): void;
+  /** `scope` becomes the tag: no comma, space or line end. Times in milliseconds of the epoch. */
+  slice(scope: string, when: { startMs: number; endMs: number }, responses: Histogram): void;
   nodes(scope: string, nodes: readonly ScalingNode[]): void;
   write(directory: string): void;
 };
 
-export function createRecorder(startTimeMs: number, nowMs: () => number): Recorder {
+export function createRecorder(startTimeMs: number): Recorder {
   const entries: IntervalEntry[] = [];
   const lines: string[] = [];
-  let phaseStartMs = nowMs();
   return {
-    phase(scope, responses) {
-      const endMs = nowMs();
+    slice(scope, { startMs, endMs }, responses) {
       entries.push({
         tag: `${scope}.response`,
-        startTimeMs: phaseStartMs,
-        lengthMs: endMs - phaseStartMs,
+        startTimeMs: startMs,
+        lengthMs: endMs - startMs,
         maxUs: responses.maxUs,
         histogram: responses.encode(),
       });
-      phaseStartMs = endMs;
     },
     nodes(scope, nodes) {
       for (const node of nodes) lines.push(JSON.stringify({ scope, ...node }));

@@ -35,6 +35,9 @@ function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
     responseMeanUs: 4_000,
     cutOffAgeUs: 2_000,
     responses: [] as Histogram[],
+    unanswered: 0,
+    wrongAnswers: 0,
+    misrouted: 0,
     generatorBusy: 0.5,
   };
 }
@@ -131,14 +134,42 @@ describe('judgePoint()', () => {
   test.each<[string, (drive: Drive) => Drive]>([
     ['generator-event-loop', (drive) => ({ ...drive, generatorBusy: 0.9 })],
     ['littles-law', (drive) => ({ ...drive, responseMeanUs: 3_000 })],
+    ['errors', (drive) => ({ ...drive, unanswered: 100 })],
+    ['invalid-answers', (drive) => ({ ...drive, wrongAnswers: 1 })],
+    ['misrouted', (drive) => ({ ...drive, misrouted: 1 })],
   ])('refuses by %s', (gate, spoil) => {
     expect(failed([spoil(steady(3)), spoil(steady(3))])).toEqual([gate]);
+  });
+
+  test('refuses by errors of a reference node, which would flatter the cluster', () => {
+    const [reference, cluster] = balanced(3, 1);
+    const failing = { ...reference, failed: 10 };
+    const drive = driveOf(Array.from({ length: 6 }, () => [failing, cluster] as const));
+    expect(failed([drive, drive])).toEqual(['errors']);
+  });
+
+  test('refuses what is too short to be judged', () => {
+    const short = driveOf(Array.from({ length: 5 }, () => balanced(3, 1)));
+    expect(failed([short, short])).toEqual(['not-steady']);
+    expect(failed([short])).toEqual(['too-few-intervals']);
+    const [reference, cluster] = balanced(3, 1);
+    const dead = [reference, { ...cluster, completed: 0 }] as const;
+    expect(failed([driveOf(Array.from({ length: 20 }, () => dead))])).toEqual([
+      'too-few-intervals',
+    ]);
+  });
+
+  test('compares accounts of CPU, and quota, only where there are groups', () => {
+    const judged = judgePoint([steady(3), steady(3)], undefined, random()).map(({ id }) => id);
+    expect(judged).not.toContain('utilization-law');
+    expect(judged).not.toContain('hollow-point');
   });
 
   test('draws a point hollow whose busiest node did not use its quota', () => {
     const used = Array.from({ length: 3 }, () => QUOTA_NS * 0.9);
     const idle = [interval(1_000, [QUOTA_NS * 0.9]), interval(3_000, used)] as const;
-    expect(failed([driveOf(Array.from({ length: 12 }, () => idle))])).toEqual(['hollow-point']);
+    const drive = driveOf(Array.from({ length: 6 }, () => idle));
+    expect(failed([drive, drive])).toEqual(['hollow-point']);
   });
 
   test('refuses a demand that has provably moved, not one that merely scatters', () => {

@@ -34,7 +34,7 @@ export type PointFigures = {
 /**
  * Of drives whose last party is the cluster, and whose others are reference nodes. A small host may
  * collect garbage for longer than an interval: one in which a party completed nothing has no demand,
- * so it is joined to the next, and nothing is left out.
+ * so it is joined to the next. A drive in which a party completed nothing at all gives no pair.
  */
 export function pairIntervals(drives: readonly Drive[]): PairedInterval[] {
   return drives.flatMap(({ intervals }) => {
@@ -100,15 +100,27 @@ export function judgePoint(
   quotaCores: number | undefined,
   random: Random,
 ): Gate[] {
-  const worst = (value: (each: Drive) => number) => Math.max(...drives.map((each) => value(each)));
   const pairs = pairIntervals(drives);
+  const enough = judgeGate('too-few-intervals', pairs.length);
+  if (!enough.pass) return [enough];
+  const worst = (value: (each: Drive) => number) => Math.max(...drives.map((each) => value(each)));
+  const total = (value: (each: Drive) => number) => sum(drives.map((each) => value(each)));
   const cluster = totalsOf(pairs.map((pair) => pair.cluster));
   const gates = [
+    enough,
     judgeGate(
       'generator-event-loop',
       worst(({ generatorBusy }) => generatorBusy),
     ),
-    judgeGate('errors', cluster.failed / Math.max(1, cluster.failed + cluster.completed)),
+    judgeGate('errors', failedShare(drives)),
+    judgeGate(
+      'invalid-answers',
+      total(({ wrongAnswers }) => wrongAnswers),
+    ),
+    judgeGate(
+      'misrouted',
+      total(({ misrouted }) => misrouted),
+    ),
     // A counting fault shows in every slice. With slow operations so may what a slice's end cuts
     // off, so the point is refused and not the run.
     {
@@ -116,12 +128,22 @@ export function judgePoint(
       effect: 'refuse-phase' as const,
     },
     judgeGate('not-steady', provenChange(drives, random)),
-    judgeGate('utilization-law', utilizationMismatch(cluster)),
   ];
   if (quotaCores !== undefined) {
+    // Without groups there is one account of CPU only, and nothing to compare it with.
+    gates.push(judgeGate('utilization-law', utilizationMismatch(cluster)));
     gates.push(judgeGate('hollow-point', busiestUtilization(cluster) / quotaCores));
   }
   return gates;
+}
+
+/** Of all parties: a reference node that fails fast would flatter the cluster. */
+function failedShare(drives: readonly Drive[]): number {
+  const intervals = drives.flatMap((each) => each.intervals.flat());
+  const failed =
+    sum(intervals.map((interval) => interval.failed)) +
+    sum(drives.map(({ unanswered }) => unanswered));
+  return failed / Math.max(1, failed + sum(intervals.map(({ completed }) => completed)));
 }
 
 /**
@@ -139,7 +161,8 @@ function littleMismatch(drive: Drive): number {
 /**
  * How far the demand relative to the reference nodes' has moved at least, from the first half of the
  * slices to the second: the end of the 95 % interval that is nearer to no change, 0 if none is
- * proven. The change itself would be noise with so few slices.
+ * proven. The change itself would be noise with so few slices. Infinite where there are too few
+ * intervals to prove anything.
  */
 function provenChange(drives: readonly Drive[], random: Random): number {
   const bottleneck = bottleneckOf(pairIntervals(drives));
@@ -154,7 +177,8 @@ function provenChange(drives: readonly Drive[], random: Random): number {
     ),
     random,
   );
-  if (change === undefined || (change.low <= 0 && 0 <= change.high)) return 0;
+  if (change === undefined) return Infinity;
+  if (change.low <= 0 && 0 <= change.high) return 0;
   return Math.exp(Math.min(Math.abs(change.low), Math.abs(change.high))) - 1;
 }
 

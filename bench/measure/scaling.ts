@@ -4,12 +4,12 @@
  *
  * Clusters of the same binary: one with standby reads and one baseline, which grow together, and
  * single reference nodes. Every new node is warmed by itself, without a quota. At each size
- * both clusters are driven in turn (A B B A), each together with the reference nodes, every node
+ * both clusters are driven in turn, each together with the reference nodes, every node
  * under the same CPU quota; `scaling-point.ts` makes the figures. The load goes to all nodes alike,
  * as a load balancer would spread it.
  */
 
-import { refusals, type Measured } from '../analysis/gates.ts';
+import { refusals, type GateEffect, type Measured } from '../analysis/gates.ts';
 import { QUOTA_PERIOD_US, type CpuGroups } from '../cluster/cpu-group.ts';
 import { readProcessUsage } from '../cluster/process-usage.ts';
 import type { Cluster } from '../cluster/reference-cluster.ts';
@@ -77,7 +77,7 @@ export async function measureScaling(
       if (size === undefined) continue;
       const drives = await driveSize(options, each, size);
       for (const mode of MODES) {
-        const scope = `scaling/${each.workload.name}/${mode}/n${nodeCount}`;
+        const scope = scopeOf(each.workload, mode, nodeCount);
         const measured = await evaluate(options, mode, drives[mode], scope);
         points.get(each.workload.name)?.push(measured.point);
         gates.push(...measured.gates);
@@ -102,7 +102,6 @@ export async function measureScaling(
   };
 }
 
-const ABBA: readonly Mode[] = ['standby-reads', 'baseline', 'baseline', 'standby-reads'];
 
 /**
  * The quota at which `nodeCount` nodes and the reference nodes leave a tenth of a core free beside
@@ -129,7 +128,9 @@ const GENERATOR_SHARE = 0.7;
 async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<void> {
   const { clusters, preset } = options;
   const known = preset.nodeCounts[0] === nodeCount ? 0 : clusters.baseline.nodes().length;
-  await Promise.all(MODES.map((mode) => clusters[mode].grow(nodeCount)));
+  // Both to their end: a cluster that still grows cannot be stopped.
+  const grown = await Promise.allSettled(MODES.map((mode) => clusters[mode].grow(nodeCount)));
+  for (const result of grown) if (result.status === 'rejected') throw result.reason;
   for (const mode of MODES) {
     for (let node = known; node < nodeCount; node++) await warmAlone(options, mode, node);
   }
@@ -153,7 +154,7 @@ async function warmAlone(options: ScalingOptions, subject: Subject, node: number
 
 async function driveSize(
   options: ScalingOptions,
-  { bound }: ScalingWorkload,
+  { bound, workload }: ScalingWorkload,
   size: WorkloadSize,
 ): Promise<{ readonly [mode in Mode]: Drive[] }> {
   const { clusters, preset } = options;
@@ -168,17 +169,31 @@ async function driveSize(
     await driveParties(options, { parties, seed: WARMUP_SEED, durationMs }).then(discard);
   }
   const drives: { readonly [mode in Mode]: Drive[] } = { 'standby-reads': [], baseline: [] };
-  const order = Array.from({ length: size.slicesPerMode / 2 }, () => ABBA).flat();
+  const order = Array.from({ length: size.rounds }, () => size.order).flat();
   for (const subject of SUBJECTS) clusters[subject].setQuota(options.quotaCores);
-  for (const [turn, mode] of order.entries()) {
+  for (const mode of order) {
     const parties = await partiesOf(mode);
-    drives[mode].push(
-      // The same requests for both modes of a turn.
-      await driveParties(options, { parties, seed: turn, durationMs: preset.sliceMs }),
-    );
+    // The n-th slice of either mode has the same requests.
+    const seed = drives[mode].length;
+    const result = await driveParties(options, { parties, seed, durationMs: preset.sliceMs });
+    drives[mode].push(result);
+    const endMs = Date.now();
+    const when = { startMs: Math.round(endMs - result.seconds * 1000), endMs };
+    const responses = result.responses.at(-1);
+    if (responses !== undefined) {
+      options.recorder.slice(tagOf(scopeOf(workload, mode, size.nodes)), when, responses);
+    }
   }
   for (const subject of SUBJECTS) clusters[subject].setQuota(null);
   return drives;
+}
+
+function scopeOf({ name }: Workload, mode: Mode, nodeCount: number): string {
+  return `scaling/${name}/${mode}/n${nodeCount}`;
+}
+
+function tagOf(scope: string): string {
+  return scope.replaceAll('/', '.');
 }
 
 async function driveParties(
@@ -195,6 +210,14 @@ function discard({ responses }: Drive): void {
   for (const histogram of responses) histogram.destroy();
 }
 
+/** Whatever fails, the figures of the point fall with it, save those of a hollow one. */
+const REFUSING: readonly GateEffect[] = [
+  'refuse-throughput',
+  'refuse-latency',
+  'refuse-phase',
+  'invalidate-run',
+];
+
 async function evaluate(
   options: ScalingOptions,
   mode: Mode,
@@ -206,7 +229,7 @@ async function evaluate(
   const isModelled = options.cpuGroups === undefined;
   const random = createRandom(options.seed, 'resample');
   const gates = judgePoint(drives, isModelled ? undefined : options.quotaCores, random);
-  const refused = refusals(gates, ['refuse-throughput', 'refuse-phase', 'invalidate-run'])[0];
+  const refused = refusals(gates, REFUSING)[0];
   const hollow = refusals(gates, ['hollow-point'])[0];
 
   const responses = Histogram.merge(drives.flatMap((each) => each.responses.at(-1) ?? []));
@@ -217,9 +240,7 @@ async function evaluate(
     totals: totalsOf(pairs.map((pair) => pair.cluster)),
     isModelled,
   });
-  const tag = scope.replaceAll('/', '.');
-  options.recorder.phase(tag, responses);
-  options.recorder.nodes(tag, perNode);
+  options.recorder.nodes(tagOf(scope), perNode);
   const response = closedLoopLatency(responses);
   responses.destroy();
 
