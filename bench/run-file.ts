@@ -4,7 +4,7 @@
  * understand.
  */
 
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -28,9 +28,24 @@ export function checkRun(value: unknown): Run {
   throw new Error(`not a run of schema version 1: ${errors.join('; ')}`);
 }
 
-/** Reads `run.json` of a run directory. */
+/** Reads `run.json` of a run directory. Throws an error that names the file and says what is wrong. */
 export function readRun(directory: string): Run {
-  return checkRun(JSON.parse(readFileSync(join(directory, 'run.json'), 'utf8')));
+  const file = join(directory, 'run.json');
+  const because = (error: unknown): string =>
+    `${file}: ${error instanceof Error ? error.message : String(error)}`;
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new Error(existsSync(directory) ? because(error) : `no such directory: ${directory}`, {
+      cause: error,
+    });
+  }
+  try {
+    return checkRun(JSON.parse(text));
+  } catch (error) {
+    throw new Error(because(error), { cause: error });
+  }
 }
 
 /** Makes the directory; it must not exist yet. Returns its path. */

@@ -82,7 +82,9 @@ export type ForwardingDifference = {
   readonly subject: ForwardingPathId;
   readonly reference: ForwardingPathId;
   readonly pairs: number;
+  /** Median of the paired differences; its interval comes from order statistics. */
   readonly responseP50Us: Measured;
+  /** The 99th percentile of the paired differences. */
   readonly responseP99Us: Measured;
   readonly activeCpuUs: Measured;
   readonly standbyCpuUs: Measured;
@@ -98,6 +100,7 @@ export type Forwarding = {
 
 export type LagMethod = 'probe' | 'index';
 
+/** One standby by itself: one sample per marker write. */
 export type LagNode = {
   readonly id: string;
   /** End of the first fresh read, minus acknowledgement: the lag is at most this. */
@@ -111,7 +114,7 @@ export type LagPoint = {
   readonly writesPerSecond: number;
   readonly method: LagMethod;
   readonly perNode: readonly LagNode[];
-  /** All standbys merged. */
+  /** One sample per marker write: when it was visible on every standby, the slowest one's `upper`. */
   readonly upper: Latency;
 };
 

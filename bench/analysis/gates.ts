@@ -165,7 +165,8 @@ const GATES = {
     limit: 10,
     passes: 'at-least',
     effect: 'refuse-phase',
-    says: (value, limit) => `${value} intervals in which all parties completed something, needs ${limit}`,
+    says: (value, limit) =>
+      `${value} intervals in which all parties completed something, needs ${limit}`,
     format: formatCount,
   },
   accounting: {
@@ -174,6 +175,37 @@ const GATES = {
     effect: 'invalidate-run',
     says: (value) => `${value} planned requests have no outcome`,
     format: formatCount,
+  },
+  'background-errors': {
+    limit: 0.001,
+    passes: 'at-most',
+    effect: 'refuse-latency',
+    says: (value, limit) => `${value} of the background writes failed, limit ${limit}`,
+    format: percent,
+  },
+  'background-rate': {
+    limit: 0.95,
+    passes: 'at-least',
+    effect: 'rate-not-sustained',
+    says: (value, limit) =>
+      `${value} of the background writes were acknowledged in time, needs ${limit}`,
+    format: percent,
+  },
+  'marker-errors': {
+    limit: 0.01,
+    passes: 'at-most',
+    effect: 'refuse-latency',
+    says: (value, limit) => `${value} of the markers met an error, limit ${limit}`,
+    format: percent,
+  },
+  /** More than lie beyond p99 could be all that lies beyond it. */
+  'markers-discarded': {
+    limit: 0.01,
+    passes: 'at-most',
+    effect: 'refuse-latency',
+    says: (value, limit) =>
+      `${value} of the markers were not seen in time or answered by another node, limit ${limit}`,
+    format: percent,
   },
   'run-delay': {
     limit: 0.2,

@@ -93,3 +93,39 @@ test('from the first refused for generator lag all higher ones are refused alike
   expect(p90).toMatchObject({ refused: expect.stringContaining('above p90') as string });
   expect(p99).toEqual(p90);
 });
+
+/** 999 distinct values around zero in no order: the median is 0. */
+const DIFFERENCES = Array.from({ length: 999 }, (_, i) => ((i * 7919) % 999) - 499);
+const flags = (isSet: (value: number) => boolean) => DIFFERENCES.map((d) => (isSet(d) ? 1 : 0));
+
+test('bounds far from a median leave it', () => {
+  const series: QuantileSeries = {
+    values: DIFFERENCES,
+    unit: 'us',
+    isCensored: flags((value) => value === 499),
+    isUpperBound: flags((value) => value === -499),
+  };
+  expect(quantile(series, 0.5)).toMatchObject({ value: 0 });
+});
+
+test.each<[string, Partial<QuantileSeries>, string]>([
+  ['a lower bound below it', { isCensored: flags((value) => value === -400) }, '> -0.4 ms'],
+  ['an upper bound above it', { isUpperBound: flags((value) => value === 400) }, '< 0.4 ms'],
+  ['a lower bound in its interval', { isCensored: flags((value) => value === 8) }, '> 0.008 ms'],
+  [
+    'an upper bound in its interval',
+    { isUpperBound: flags((value) => value === -8) },
+    '< -0.008 ms',
+  ],
+])('a median is refused for %s', (_name, columns, refused) => {
+  expect(quantile({ values: DIFFERENCES, unit: 'us', ...columns }, 0.5)).toEqual({ refused });
+});
+
+test('of differences the lower tail must be clean too', () => {
+  const isClean = flags((value) => -400 < value);
+  const series: QuantileSeries = { values: DIFFERENCES, unit: 'us', isClean };
+  expect(quantile(series, 0.5)).toHaveProperty('value');
+  expect(quantile(series, 0.5, { cleanTails: 'both' })).toEqual({
+    refused: '20 % of the tail below p50 is generator lag',
+  });
+});

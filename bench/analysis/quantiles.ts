@@ -9,9 +9,12 @@
  *   quantile", and the interval widens accordingly.
  * - A quantile needs 100 effective samples beyond it: 10 000 for p99.
  * - Timed-out requests are known only to be longer than a bound: a quantile among them is refused
- *   as "> bound". So is a quantile that dropped requests could have moved.
+ *   as "> bound", and so is one whose interval reaches them. A difference whose subtrahend timed out
+ *   is known only to be shorter: "< bound". A quantile that dropped requests could have moved is
+ *   refused too.
  * - A quantile is trusted while at least 90 % of the samples above it owe little to the
- *   generator's own lateness; from the first that is not, all higher ones are refused.
+ *   generator's own lateness; from the first that is not, all higher ones are refused. For
+ *   differences the samples below it must be as clean.
  */
 
 import assert from 'node:assert/strict';
@@ -37,6 +40,8 @@ export type QuantileSeries = {
   readonly unit: string;
   /** 1 where the value is only a lower bound. */
   readonly isCensored?: ArrayLike<number>;
+  /** 1 where the value is only an upper bound: a difference whose subtrahend is a lower bound. */
+  readonly isUpperBound?: ArrayLike<number>;
   /** 0 where the measuring instrument itself disturbed the value. */
   readonly isClean?: ArrayLike<number>;
   /** Requests that were due and never started: they belong above every value. */
@@ -49,6 +54,11 @@ export type QuantileOptions = {
    * may do; the interval then says how little is known. `EXCEEDANCES_MIN` unless given.
    */
   readonly exceedancesMin?: number;
+  /**
+   * Lateness makes a duration longer, but a difference longer or shorter: of differences `both`
+   * tails must be clean. `upper` unless given.
+   */
+  readonly cleanTails?: 'upper' | 'both';
 };
 
 /** Returns the quantiles `ps` (ascending, each in (0, 1)) of the series, in the same order. */
@@ -57,7 +67,7 @@ export function quantiles(
   ps: readonly number[],
   options: QuantileOptions = {},
 ): Measured[] {
-  const { exceedancesMin = EXCEEDANCES_MIN } = options;
+  const { exceedancesMin = EXCEEDANCES_MIN, cleanTails = 'upper' } = options;
   assert(EXCEEDANCES_LEAST <= exceedancesMin, `too few exceedances: ${exceedancesMin}`);
   const sorted = sortSeries(series);
   let untrusted: Refused | undefined;
@@ -65,7 +75,8 @@ export function quantiles(
     assert(0 < p && p < 1, `quantile must lie between 0 and 1: ${p}`);
     assert(index === 0 || (ps[index - 1] ?? 0) < p, 'quantiles must ascend');
     untrusted ??= tailRefusal(sorted, p);
-    return untrusted ?? quantileOf({ series, sorted, p, exceedancesMin });
+    const refusal = untrusted ?? (cleanTails === 'both' ? lowerTailRefusal(sorted, p) : undefined);
+    return refusal ?? quantileOf({ series, sorted, p, exceedancesMin });
   });
 }
 
@@ -86,24 +97,29 @@ type SortedSeries = {
   readonly cleanAbove: Uint32Array;
   /** The lowest censored value; infinite where there is none. */
   readonly censoredFrom: number;
+  /** The highest value that is an upper bound; minus infinite where there is none. */
+  readonly censoredTo: number;
   readonly droppedCount: number;
 };
 
 function sortSeries(series: QuantileSeries): SortedSeries {
-  const { values, isCensored, isClean } = series;
+  const { values, isCensored, isUpperBound, isClean } = series;
   const order = Uint32Array.from({ length: values.length }, (_, index) => index);
   order.sort((left, right) => (values[left] ?? 0) - (values[right] ?? 0));
 
   const sorted = new Float64Array(values.length);
   const cleanAbove = new Uint32Array(values.length + 1);
   let censoredFrom = Number.POSITIVE_INFINITY;
+  let censoredTo = Number.NEGATIVE_INFINITY;
   for (let rank = values.length - 1; rank >= 0; rank--) {
     const index = order[rank] ?? 0;
     sorted[rank] = values[index] ?? 0;
     cleanAbove[rank] = (cleanAbove[rank + 1] ?? 0) + ((isClean?.[index] ?? 1) === 0 ? 0 : 1);
     if (isCensored?.[index] === 1) censoredFrom = Math.min(censoredFrom, values[index] ?? 0);
+    if (isUpperBound?.[index] === 1) censoredTo = Math.max(censoredTo, values[index] ?? 0);
   }
-  return { values: sorted, cleanAbove, censoredFrom, droppedCount: series.droppedCount ?? 0 };
+  const droppedCount = series.droppedCount ?? 0;
+  return { values: sorted, cleanAbove, censoredFrom, censoredTo, droppedCount };
 }
 
 function quantileOf(asked: {
@@ -113,7 +129,7 @@ function quantileOf(asked: {
   exceedancesMin: number;
 }): Measured {
   const { series, sorted, p, exceedancesMin } = asked;
-  const { values, censoredFrom, droppedCount } = sorted;
+  const { values, droppedCount } = sorted;
   const total = values.length + droppedCount;
   if (values.length === 0) return { refused: 'no samples' };
   // Dropped requests count as slower than all others: a quantile among them has no value.
@@ -122,7 +138,8 @@ function quantileOf(asked: {
   }
 
   const value = valueAt(sorted, Math.ceil(p * total - 1e-9));
-  if (censoredFrom <= value) return { refused: `> ${formatBound(censoredFrom, series.unit)}` };
+  const beyond = censoredRefusal(sorted, value, value, series.unit);
+  if (beyond !== undefined) return beyond;
 
   const effective = effectiveSampleSize(indicator(series.values, value), series.values.length);
   const needed = Math.round(exceedancesMin / (1 - p));
@@ -133,14 +150,29 @@ function quantileOf(asked: {
   }
 
   const spread = Z_95 * Math.sqrt((p * (1 - p)) / effective);
+  const low = valueAt(sorted, Math.floor(Math.max(0, p - spread) * total));
   const high = valueAt(sorted, Math.ceil(Math.min(1, p + spread) * total));
-  return {
-    value,
-    unit: series.unit,
-    low: valueAt(sorted, Math.floor(Math.max(0, p - spread) * total)),
-    high: Math.min(high, censoredFrom),
-    samples: Math.floor(effective),
-  };
+  return (
+    censoredRefusal(sorted, low, high, series.unit) ?? {
+      value,
+      unit: series.unit,
+      low,
+      high,
+      samples: Math.floor(effective),
+    }
+  );
+}
+
+/** Where a bound stands at or before an end, that end is somewhere beyond it. */
+function censoredRefusal(
+  { censoredFrom, censoredTo }: SortedSeries,
+  low: number,
+  high: number,
+  unit: string,
+): Refused | undefined {
+  if (censoredFrom <= high) return { refused: `> ${formatBound(censoredFrom, unit)}` };
+  if (low <= censoredTo) return { refused: `< ${formatBound(censoredTo, unit)}` };
+  return undefined;
 }
 
 function tailRefusal(sorted: SortedSeries, p: number): Refused | undefined {
@@ -151,6 +183,16 @@ function tailRefusal(sorted: SortedSeries, p: number): Refused | undefined {
   if (cleanShare >= CLEAN_TAIL_SHARE_MIN) return undefined;
   const percent = Math.round((1 - cleanShare) * 100);
   return { refused: `${percent} % of the tail above p${label(p)} is generator lag` };
+}
+
+function lowerTailRefusal(sorted: SortedSeries, p: number): Refused | undefined {
+  const { values, cleanAbove } = sorted;
+  const rank = Math.ceil(p * values.length);
+  if (rank === 0) return undefined;
+  const cleanShare = ((cleanAbove[0] ?? 0) - (cleanAbove[rank] ?? 0)) / rank;
+  if (cleanShare >= CLEAN_TAIL_SHARE_MIN) return undefined;
+  const percent = Math.round((1 - cleanShare) * 100);
+  return { refused: `${percent} % of the tail below p${label(p)} is generator lag` };
 }
 
 /** The `rank`-th smallest value, counting from 1, clamped to the samples there are. */
@@ -199,7 +241,7 @@ export function effectiveSampleSize(
 
 function formatBound(bound: number, unit: string): string {
   if (unit !== 'us') return `${bound} ${unit}`;
-  return bound >= 1e6
+  return Math.abs(bound) >= 1e6
     ? `${Number((bound / 1e6).toPrecision(3))} s`
     : `${Number((bound / 1e3).toPrecision(3))} ms`;
 }

@@ -20,6 +20,7 @@ const NS_PER_SECOND = 1_000_000_000;
 const STOP_CHECK_MS = 100;
 
 const VERIFY_EVERY = 16;
+const NODE_ID_HEADER = 'X-Vault-Raft-Node-ID';
 
 /** Each connection holds its requests as bytes in memory. */
 const REQUESTS_PER_CONNECTION_MAX = 10_000;
@@ -328,8 +329,10 @@ function headerObject(flat: readonly string[]): Record<string, string> {
 
 function isServedByOther(headers: unknown, nodeId: string | undefined): boolean {
   if (nodeId === undefined || typeof headers !== 'object' || headers === null) return false;
+  // As OpenBao spells it, so that the common case looks at one header only.
+  if (NODE_ID_HEADER in headers) return headers[NODE_ID_HEADER] !== nodeId;
   for (const [name, value] of Object.entries(headers)) {
-    if (name.toLowerCase() === 'x-vault-raft-node-id') return value !== nodeId;
+    if (name.toLowerCase() === NODE_ID_HEADER.toLowerCase()) return value !== nodeId;
   }
   return false;
 }

@@ -214,16 +214,16 @@ async function runReplication(
       }
       if (wantsLag) {
         progress.next(`lag: ${commitNotify}`);
-        curves.push(
-          await measureLag({
-            cluster,
-            commitNotify,
-            rates: preset.lagRates,
-            durationMs: preset.lagMs,
-            seed: options.seed,
-            signal: options.signal,
-          }),
-        );
+        const result = await measureLag({
+          cluster,
+          commitNotify,
+          rates: preset.lagRates,
+          durationMs: preset.lagMs,
+          seed: options.seed,
+          signal: options.signal,
+        });
+        gates.push(...result.gates);
+        curves.push(result.curve);
       }
     } finally {
       await cluster.stop();

@@ -7,26 +7,28 @@
  */
 
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 import type { Measured } from '../analysis/gates.ts';
 import { measuredRatio } from '../analysis/paired.ts';
 import { expectOk } from '../cluster/admin-api.ts';
 import type { RecordedAnswer } from '../cluster/bare-server.ts';
-import { detectCpuGroups } from '../cluster/cpu-group.ts';
+import { detectCpuGroups, type CpuGroup, type CpuGroups } from '../cluster/cpu-group.ts';
 import { readProcessUsage } from '../cluster/process-usage.ts';
-import { startReferenceCluster } from '../cluster/reference-cluster.ts';
+import { startReferenceCluster, type Cluster } from '../cluster/reference-cluster.ts';
 import { connectTargets } from '../load/client.ts';
 import { monotonicNs } from '../load/clock.ts';
 import { closedLoop } from '../load/closed-loop.ts';
 import type { Request } from '../load/exchange.ts';
 import { startSpin } from '../load/spin.ts';
 import { createRandom } from '../random.ts';
+import { formatMeasured, formatUs } from '../report/format.ts';
 import { keyChooser } from '../../workloads/keys.ts';
 import { keyName } from '../../workloads/workload.ts';
 
@@ -52,80 +54,137 @@ const SLICE_MS = 1_500;
 const QUOTA_CORES = 0.3;
 const INTERVAL_MS = 250;
 const PAIRS = 10;
+const BARE_START_TIMEOUT_MS = 10_000;
+const BARE_STOP_TIMEOUT_MS = 5_000;
 
 export type ReadCost = {
   readonly standbyCpuUs: number;
   readonly bareCpuUs: number;
   readonly ratio: Measured;
+  /** Both servers were saturated under a quota; without, the ratio is not that of capacities. */
+  readonly hasQuota: boolean;
 };
+
+/** Lines for a terminal. */
+export function describeReadCost({ standbyCpuUs, bareCpuUs, ratio, hasQuota }: ReadCost): string[] {
+  return [
+    `KV v1 read on a standby   ${formatUs(standbyCpuUs)} of CPU`,
+    `bare node:http            ${formatUs(bareCpuUs)} of CPU`,
+    `ratio                     ${formatMeasured(ratio)}`,
+    ...(hasQuota
+      ? []
+      : [
+          'Modelled without CPU groups: neither server had a quota, so the faster one was less often',
+          'saturated. Compare with ratios of the same kind only.',
+        ]),
+  ];
+}
 
 type Subject = { readonly origin: string; readonly processId: number };
 
 export async function measureReadCost(signal: AbortSignal): Promise<ReadCost> {
   const directory = mkdtempSync(join(tmpdir(), 'baobench-read-cost-'));
-  const cpuGroups = detectCpuGroups();
-  const cluster = await startReferenceCluster({
-    name: 'c',
-    mode: 'standby-reads',
-    directory,
-    cpuGroups,
-  });
-  const bareGroup = cpuGroups?.create('bare');
-  let bare: ChildProcess | undefined;
   try {
-    await cluster.grow(2);
-    const active = await cluster.active();
-    const standby = cluster.nodes().find(({ id }) => id !== active.id);
-    assert(standby !== undefined, 'a cluster of two has a standby');
-    const requests = await prepareReads(active.address, cluster.token);
-    const [request] = requests;
-    assert(request !== undefined, 'no request to record');
-    const answer = await recordAnswer(standby.address, request);
-    const file = join(directory, 'answer.json');
-    writeFileSync(file, JSON.stringify(answer));
-    const started = await startBare(file);
-    bare = started.child;
-    bareGroup?.add(bare.pid ?? 0);
-
-    const subjects = [
-      { origin: standby.address, processId: standby.processId },
-      { origin: started.origin, processId: bare.pid ?? 0 },
-    ] as const;
-    for (const subject of subjects) await cpuPerRequest(subject, requests, WARMUP_MS, signal);
-    standby.cpuGroup?.setQuota(QUOTA_CORES);
-    bareGroup?.setQuota(QUOTA_CORES);
-    const pairs = [];
-    for (let pair = 0; pair < PAIRS; pair++) {
-      const order = pair % 2 === 0 ? subjects : subjects.toReversed();
-      const costs = new Map<Subject, number>();
-      for (const subject of order) {
-        costs.set(subject, await cpuPerRequest(subject, requests, SLICE_MS, signal));
-      }
-      pairs.push({ left: costs.get(subjects[1]) ?? 0, right: costs.get(subjects[0]) ?? 0 });
+    const cpuGroups = detectCpuGroups();
+    const cluster = await startReferenceCluster({
+      name: 'c',
+      mode: 'standby-reads',
+      directory,
+      cpuGroups,
+    });
+    try {
+      signal.throwIfAborted();
+      await cluster.grow(2);
+      signal.throwIfAborted();
+      return await compareWithBare({ cluster, cpuGroups, directory, signal });
+    } finally {
+      await cluster.stop();
     }
-    return {
-      standbyCpuUs: mean(pairs.map(({ right }) => right)),
-      bareCpuUs: mean(pairs.map(({ left }) => left)),
-      ratio: measuredRatio(pairs, createRandom(1, 'resample')),
-    };
   } finally {
-    bareGroup?.setQuota(null);
-    bare?.kill('SIGTERM');
-    if (bare !== undefined) await once(bare, 'exit');
-    bareGroup?.remove();
-    await cluster.stop();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
+async function compareWithBare(setting: {
+  readonly cluster: Cluster;
+  readonly cpuGroups: CpuGroups | undefined;
+  readonly directory: string;
+  readonly signal: AbortSignal;
+}): Promise<ReadCost> {
+  const { cluster, cpuGroups, directory, signal } = setting;
+  const active = await cluster.active();
+  const standby = cluster.nodes().find(({ id }) => id !== active.id);
+  assert(standby !== undefined, 'a cluster of two has a standby');
+  const requests = await prepareReads(active.address, cluster.token, signal);
+  const [request] = requests;
+  assert(request !== undefined, 'no request to record');
+  const file = join(directory, 'answer.json');
+  writeFileSync(file, JSON.stringify(await recordAnswer(standby.address, request, signal)));
+
+  const bare = await startBare(file);
+  let bareGroup: CpuGroup | undefined;
+  try {
+    bareGroup = cpuGroups?.create('bare');
+    bareGroup?.add(bare.processId);
+    const pairs = await measurePairs({
+      subjects: [standby, bare].map(({ address, processId }) => ({ origin: address, processId })),
+      limit: () => {
+        standby.cpuGroup?.setQuota(QUOTA_CORES);
+        bareGroup?.setQuota(QUOTA_CORES);
+      },
+      requests,
+      signal,
+    });
+    return {
+      standbyCpuUs: mean(pairs.map(({ right }) => right)),
+      bareCpuUs: mean(pairs.map(({ left }) => left)),
+      ratio: measuredRatio(pairs, createRandom(SEED, 'resample')),
+      hasQuota: cpuGroups !== undefined,
+    };
+  } finally {
+    bareGroup?.setQuota(null);
+    await bare.stop();
+    bareGroup?.remove();
+  }
+}
+
+/** CPU of the bare server (`left`) and of the standby, which is the first of the subjects. */
+async function measurePairs(options: {
+  readonly subjects: readonly Subject[];
+  /** Sets the quotas, once both are warm. */
+  readonly limit: () => void;
+  readonly requests: readonly Request[];
+  readonly signal: AbortSignal;
+}): Promise<{ left: number; right: number }[]> {
+  const { subjects, requests, signal } = options;
+  for (const subject of subjects) await cpuPerRequest(subject, requests, WARMUP_MS, signal);
+  options.limit();
+  const pairs = [];
+  for (let pair = 0; pair < PAIRS; pair++) {
+    const order = pair % 2 === 0 ? subjects : subjects.toReversed();
+    const costs = new Map<Subject, number>();
+    for (const subject of order) {
+      costs.set(subject, await cpuPerRequest(subject, requests, SLICE_MS, signal));
+    }
+    const [right = 0, left = 0] = subjects.map((subject) => costs.get(subject));
+    pairs.push({ left, right });
+  }
+  return pairs;
+}
+
 /** Returns the requests of all connections: keys as popular as secrets are, zipfian over a thousand. */
-async function prepareReads(address: string, token: string): Promise<Request[]> {
+async function prepareReads(
+  address: string,
+  token: string,
+  signal: AbortSignal,
+): Promise<Request[]> {
   await expectOk('POST', 'sys/mounts/cost', {
     address,
     token,
     body: { type: 'kv', options: { version: '1' } },
   });
   for (let key = 0; key < KEYS; key++) {
+    signal.throwIfAborted();
     const body = { value: 'x'.repeat(VALUE_BYTES) };
     await expectOk('POST', `cost/${keyName(key)}`, { address, token, body });
   }
@@ -151,7 +210,11 @@ async function prepareReads(address: string, token: string): Promise<Request[]> 
 }
 
 /** Reads until the standby has the key, and keeps the answer byte for byte. */
-async function recordAnswer(origin: string, request: Request): Promise<RecordedAnswer> {
+async function recordAnswer(
+  origin: string,
+  request: Request,
+  signal: AbortSignal,
+): Promise<RecordedAnswer> {
   const client = connectTargets({
     targets: [{ name: 'standby', origin, nodeId: undefined, isActive: false }],
     socketsPerTarget: 1,
@@ -160,6 +223,7 @@ async function recordAnswer(origin: string, request: Request): Promise<RecordedA
   });
   try {
     for (let attempt = 0; attempt < 1_000; attempt++) {
+      signal.throwIfAborted();
       const reply = await client.ask(0, request, 5_000);
       if (reply.status !== 200) continue;
       const headers = [...reply.headers].filter(([name]) => !ADDED_BY_NODE.has(name)).flat();
@@ -171,14 +235,51 @@ async function recordAnswer(origin: string, request: Request): Promise<RecordedA
   }
 }
 
-async function startBare(file: string): Promise<{ child: ChildProcess; origin: string }> {
+type BareProcess = {
+  readonly address: string;
+  readonly processId: number;
+  /** Resolves when it is gone, also if it has been for long. */
+  stop(): Promise<void>;
+};
+
+/** Starts the bare server with the answer in `file`; rejects if it ends or stays silent instead. */
+export async function startBare(file: string): Promise<BareProcess> {
   const child = spawn(process.execPath, ['--import', TICK_OBJECT, BARE_SERVER, file], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const end = (): void => void child.kill('SIGKILL');
+  process.once('exit', end);
+  // From the beginning: an event that has passed is not waited for.
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      process.off('exit', end);
+      resolve();
+    });
+  });
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    const insist = setTimeout(end, BARE_STOP_TIMEOUT_MS);
+    await exited;
+    clearTimeout(insist);
+  };
+  try {
+    const port = await Promise.race([
+      portOf(child.stdout),
+      exited.then(() => Promise.reject(new Error('the bare server ended at once'))),
+    ]);
+    return { address: `http://127.0.0.1:${port}`, processId: child.pid ?? 0, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function portOf(output: Readable): Promise<string> {
+  const deadline = AbortSignal.timeout(BARE_START_TIMEOUT_MS);
+  const [line] = (await once(output, 'data', { signal: deadline })) as [Buffer];
   const port = /listening on (\d+)/.exec(line.toString())?.[1];
   assert(port !== undefined, `unexpected output of the bare server: ${line.toString()}`);
-  return { child, origin: `http://127.0.0.1:${port}` };
+  return port;
 }
 
 /** CPU microseconds per request, saturated under the quota. */
@@ -188,9 +289,10 @@ async function cpuPerRequest(
   durationMs: number,
   signal: AbortSignal,
 ): Promise<number> {
+  signal.throwIfAborted();
   let beforeNs = readProcessUsage(subject.processId).cpuNs;
-  const spin = await startSpin(monotonicNs);
   const intervals: { cpuNs: number; completed: number }[] = [];
+  const spin = await startSpin(monotonicNs);
   const result = await closedLoop({
     targets: [{ name: 'subject', origin: subject.origin, nodeId: undefined, isActive: false }],
     operationNames: ['read'],
@@ -209,9 +311,9 @@ async function cpuPerRequest(
       beforeNs = afterNs;
     },
     signal,
-  });
-  spin.stop();
+  }).finally(() => spin.stop());
   for (const histogram of result.responses.flat()) histogram.destroy();
+  signal.throwIfAborted();
   assert(result.completions[0]?.[0]?.failed.size === 0, 'a read failed');
   // Connections are made in the first interval, and the engine outlives the last.
   const counted = intervals.slice(1, -1);

@@ -8,12 +8,16 @@ import * as Plot from '@observablehq/plot';
 import { parseHTML } from 'linkedom';
 
 import type { Forwarding, Lag, Mode, ScalingSeries } from '../run.ts';
-import { formatUs, modeName, pathName, valueOf } from './format.ts';
+import { formatBound, judgeFactor, modeName, pathName, valueOf } from './format.ts';
 import { cumulativeOf, spectrumOf } from './spectrum.ts';
 
 const WIDTH = 560;
 const HEIGHT = 320;
 const MARGINS = { marginLeft: 64, marginRight: 24, marginTop: 24, marginBottom: 44 };
+
+/** Intervals of the two modes stand beside each other, this far from their number of nodes. */
+const DODGE = 0.04;
+const Y_ROOM = 1.08;
 
 const MODE_COLOURS: { readonly [mode in Mode]: string } = {
   'standby-reads': 'var(--series-1)',
@@ -29,52 +33,60 @@ const PATH_COLOURS = {
 
 const NOTIFY_COLOURS = { push: 'var(--series-1)', piggyback: 'var(--series-2)' } as const;
 
-/** Capacity over cluster size, both modes, with intervals; hollow points did not saturate. */
+/**
+ * The factor over cluster size, both modes, with intervals, beside the ideal line y = N. Of a
+ * factor too uncertain to be a number only the interval is drawn, as far as it fits.
+ */
 export function scalingChart(series: ScalingSeries): string {
-  const points = series.points.flatMap((point) => {
-    const capacity = valueOf(point.capacity);
-    if (capacity === undefined || 'refused' in point.capacity) return [];
-    const { low = capacity, high = capacity } = point.capacity;
-    return [{ ...point, value: capacity, low, high, colour: MODE_COLOURS[point.mode] }];
-  });
-  const single = points.find(({ nodes, mode }) => nodes === 1 && mode === 'standby-reads');
   const counts = [...new Set(series.points.map(({ nodes }) => nodes))];
-  const ideal =
-    single === undefined ? [] : counts.map((nodes) => ({ nodes, value: nodes * single.value }));
   const last = Math.max(...counts);
+  const points = series.points.flatMap((point) => {
+    const { speedup, mode, nodes } = point;
+    if ('refused' in speedup) return [];
+    const { value, low = value, high = value } = speedup;
+    const isCertain = !('refused' in judgeFactor(speedup));
+    const side = mode === 'baseline' ? 1 : -1;
+    return [
+      {
+        mode,
+        nodes,
+        at: nodes + side * DODGE,
+        value,
+        low,
+        high,
+        isCertain,
+        colour: MODE_COLOURS[mode],
+      },
+    ];
+  });
+  const certain = points.filter(({ isCertain }) => isCertain);
+  const uncertain = points.filter(({ isCertain }) => !isCertain);
+  const top = Y_ROOM * Math.max(last, ...certain.map(({ high }) => high));
+  const ideal = [0, last].map((nodes) => ({ nodes, value: nodes }));
+  const bar = { x: 'at', y1: 'low', y2: 'high', stroke: 'colour', clip: true } as const;
 
   return svg({
     x: {
       label: 'nodes →',
       ticks: counts,
       tickFormat: (count: number) => String(count),
-      domain: [0.7, last + 0.5],
+      domain: [0.5, last + 0.5],
     },
-    y: { label: '↑ capacity, requests/s', grid: true, zero: true, nice: true },
+    y: { label: '↑ times the load of one node', grid: true, domain: [0, top] },
     marks: [
       Plot.ruleY([0]),
-      Plot.line(ideal, { x: 'nodes', y: 'value', stroke: 'var(--muted)', strokeDasharray: '2 4' }),
-      Plot.ruleX(points, { x: 'nodes', y1: 'low', y2: 'high', stroke: 'colour', strokeWidth: 2 }),
-      Plot.line(
-        points.filter(({ isHollow }) => !isHollow),
-        {
-          x: 'nodes',
-          y: 'value',
-          z: 'mode',
-          stroke: 'colour',
-          strokeWidth: 2,
-        },
-      ),
-      Plot.dot(points, {
+      Plot.line(ideal, {
         x: 'nodes',
         y: 'value',
-        r: 4.5,
-        stroke: 'colour',
-        strokeWidth: 2,
-        fill: (point: (typeof points)[number]) =>
-          point.isHollow ? 'var(--surface)' : point.colour,
+        stroke: 'var(--muted)',
+        strokeDasharray: '2 4',
+        clip: true,
       }),
-      Plot.text(ideal.slice(-1), {
+      Plot.ruleX(certain, { ...bar, strokeWidth: 2, marker: 'tick' }),
+      Plot.ruleX(uncertain, { ...bar, strokeWidth: 1, strokeDasharray: '1 3' }),
+      Plot.line(certain, { x: 'at', y: 'value', z: 'mode', stroke: 'colour', strokeWidth: 2 }),
+      Plot.dot(certain, { x: 'at', y: 'value', r: 4, fill: 'colour' }),
+      Plot.text([{ nodes: last, value: last }], {
         x: 'nodes',
         y: 'value',
         text: () => 'ideal',
@@ -117,12 +129,19 @@ export function spectrumChart(forwarding: Forwarding): string {
   });
 }
 
-/** CPU of the active node and of the standby per operation, stacked, one bar per path. */
+/** CPU of the active node and of the standby per operation, stacked; no bar without both. */
 export function forwardingCpuChart(forwarding: Forwarding): string {
-  const bars = forwarding.paths.flatMap(({ id, activeCpuUs, standbyCpuUs }) => [
-    { path: pathName(id), us: valueOf(activeCpuUs) ?? 0, colour: 'var(--series-1)' },
-    { path: pathName(id), us: valueOf(standbyCpuUs) ?? 0, colour: 'var(--series-3)' },
-  ]);
+  const bars = forwarding.paths.flatMap(({ id, activeCpuUs, standbyCpuUs }) => {
+    const [active, standby] = [valueOf(activeCpuUs), valueOf(standbyCpuUs)];
+    if (active === undefined || standby === undefined) return [];
+    return [
+      { path: pathName(id), us: active, colour: 'var(--series-1)' },
+      { path: pathName(id), us: standby, colour: 'var(--series-3)' },
+    ];
+  });
+  const refused = forwarding.paths
+    .map(({ id }) => ({ path: pathName(id) }))
+    .filter(({ path }) => !bars.some((bar) => bar.path === path));
   const order = forwarding.paths.map(({ id }) => pathName(id));
   return svg({
     height: 220,
@@ -131,12 +150,13 @@ export function forwardingCpuChart(forwarding: Forwarding): string {
     y: { label: null, domain: order },
     marks: [
       Plot.barX(bars, Plot.stackX({ y: 'path', x: 'us', fill: 'colour', order: null, inset: 1 })),
+      Plot.text(refused, { x: 0, y: 'path', text: () => 'refused', dx: 6, textAnchor: 'start' }),
       Plot.ruleX([0]),
     ],
   });
 }
 
-/** p50 (solid) and p99 (dashed) of the lag over the rate of other writes. */
+/** p50 (solid) and p99 (dashed) of the lag's upper bound over the rate of other writes. */
 export function lagChart(lag: Lag): string {
   const rates = [
     ...new Set(
@@ -163,7 +183,7 @@ export function lagChart(lag: Lag): string {
     },
     y: {
       type: 'log',
-      label: '↑ ms until visible',
+      label: '↑ ms until visible, at most',
       grid: true,
       tickFormat: (ms: number) => String(ms),
     },
@@ -229,7 +249,7 @@ export const SCALING_LEGEND: readonly LegendItem[] = [
     label: modeName(mode),
     colour: MODE_COLOURS[mode],
   })),
-  { label: 'ideal: N × one node', colour: 'var(--muted)', dashed: true },
+  { label: 'ideal: N nodes, N times the load', colour: 'var(--muted)', dashed: true },
 ];
 
 export const PATH_LEGEND: readonly LegendItem[] = (
@@ -256,9 +276,9 @@ export function lagCaption(lag: Lag): string {
     .flatMap(({ commitNotify, points }) =>
       points
         .filter(({ method, writesPerSecond }) => method === 'probe' && writesPerSecond === 0)
-        .map(({ upper }) => {
-          const p50 = valueOf(upper.p50);
-          return `${commitNotify}: p50 ${p50 === undefined ? 'refused' : formatUs(p50)} on an idle cluster`;
+        .map(({ upper: { p50 } }) => {
+          const bound = 'refused' in p50 ? `refused (${p50.refused})` : formatBound(p50);
+          return `${commitNotify}: p50 ${bound} on an idle cluster`;
         }),
     )
     .join('; ');

@@ -43,6 +43,21 @@ export function formatInterval(measured: Measured, as: 'number' | 'us' = 'number
   return ` [${format(measured.low)}, ${format(measured.high)}]`;
 }
 
+/** A factor whose 95 % interval ends are further apart than this is not given as a number. */
+export const FACTOR_SPREAD_MAX = 2;
+
+/** The factor as it may be shown: refused, with its interval as the reason, if it is too uncertain. */
+export function judgeFactor(factor: Measured): Measured {
+  if ('refused' in factor || factor.low === undefined || factor.high === undefined) return factor;
+  const isUncertain = factor.low <= 0 || factor.high / factor.low > FACTOR_SPREAD_MAX;
+  return isUncertain ? { refused: `too uncertain${formatInterval(factor)}` } : factor;
+}
+
+/** A duration that is known from above only. */
+export function formatBound(measured: Measured): string {
+  return 'refused' in measured ? '–' : `≤ ${formatUs(measured.value)}`;
+}
+
 export function valueOf(measured: Measured): number | undefined {
   return 'refused' in measured ? undefined : measured.value;
 }

@@ -4,8 +4,8 @@
  * what does it cost, how stale is it, how do I get the same.
  */
 
-import type { Forwarding, Lag, Latency, Run, Scaling, ScalingSeries } from '../run.ts';
-import type { Measured } from '../analysis/gates.ts';
+import type { Forwarding, Lag, LagNode, Latency, Run, Scaling, ScalingSeries } from '../run.ts';
+import type { GateEffect, Measured } from '../analysis/gates.ts';
 import {
   CPU_LEGEND,
   forwardingCpuChart,
@@ -20,13 +20,17 @@ import {
   type LegendItem,
 } from './charts.ts';
 import {
+  FACTOR_SPREAD_MAX,
+  formatBound,
   formatInterval,
   formatNumber,
   formatUs,
   formatValue,
+  judgeFactor,
   modeName,
   pathName,
   percent,
+  valueOf,
 } from './format.ts';
 import { PAGE_STYLE } from './page-style.ts';
 import { isolatedPush } from './verdict.ts';
@@ -71,26 +75,21 @@ function verdict(run: Run): string {
     largest === undefined
       ? ''
       : card(
-          `${formatValue(largest.speedup)}×`,
+          judgeFactor(largest.speedup),
           `the load of one node, carried by ${largest.nodes}`,
-          largest.speedup,
+          (factor) => `${formatValue(factor)}×`,
         ),
     forwarded === undefined
       ? ''
       : card(
-          `+${formatValue(forwarded.responseP50Us, 'us')}`,
-          'for a write that has to be forwarded',
           forwarded.responseP50Us,
+          'for a write that has to be forwarded, median difference',
+          (difference) => signed(difference),
           'us',
         ),
     isolated === undefined
       ? ''
-      : card(
-          formatValue(isolated.upper.p50, 'us'),
-          'until a write shows on every standby, p50',
-          isolated.upper.p50,
-          'us',
-        ),
+      : card(isolated.upper.p50, 'until a write shows on every standby, p50', formatBound, 'none'),
   ];
   const badge = { valid: 'VALID', 'partly-refused': 'PARTLY REFUSED', invalid: 'INVALID' }[
     run.verdict.status
@@ -102,15 +101,34 @@ function verdict(run: Run): string {
 <div class="cards">${cards.join('')}</div>`;
 }
 
+type Shown = Extract<Measured, { value: number }>;
+
 function card(
-  value: string,
-  label: string,
   measured: Measured,
-  as: 'number' | 'us' = 'number',
+  label: string,
+  format: (measured: Shown) => string,
+  interval: 'number' | 'us' | 'none' = 'number',
 ): string {
-  const note = 'refused' in measured ? measured.refused : formatInterval(measured, as).trim();
+  const isRefused = 'refused' in measured;
+  const value = isRefused ? 'refused' : format(measured);
+  const known = interval === 'none' ? '' : formatInterval(measured, interval).trim();
+  const note = isRefused ? measured.refused : known;
   return `<div class="card"><strong>${escape(value)}</strong>${escape(label)}<br><small>${escape(note)}</small></div>`;
 }
+
+function signed(difference: Shown): string {
+  return `${difference.value < 0 ? '' : '+'}${formatValue(difference, 'us')}`;
+}
+
+const EFFECTS: { readonly [effect in GateEffect]: string } = {
+  'refuse-throughput': 'throughput',
+  'refuse-latency': 'latencies',
+  'refuse-quantile': 'the quantile and those above it',
+  'hollow-point': 'the factor of this point',
+  'refuse-phase': 'all figures of this cell',
+  'rate-not-sustained': 'latencies: the offered rate was not carried',
+  'invalidate-run': 'the whole run',
+};
 
 function trust(run: Run): string {
   const failed = run.gates.filter(({ pass }) => !pass);
@@ -123,14 +141,16 @@ function trust(run: Run): string {
   const refusals = failed
     .slice(0, REFUSALS_SHOWN_MAX)
     .map((gate) =>
-      row([gate.id, gate.scope, formatNumber(gate.value), formatNumber(gate.limit), gate.reason]),
+      row([gate.id, gate.scope, formatNumber(gate.value), gate.reason, EFFECTS[gate.effect]]),
     );
+  const more = failed.length - refusals.length;
   return `<section id="trust">
 <h2>Can it be trusted?</h2>
-<p>${run.gates.length - failed.length} of ${run.gates.length} validity gates passed. A gate that fails
-refuses the figure it guards; the reason stands in its place.</p>
+<p>${run.gates.length - failed.length} of ${run.gates.length} validity gates passed. What a failed gate
+takes away is said beside it; where a figure is refused, the reason stands in its place.</p>
 <ul class="gates">${boxes}</ul>
-${failed.length === 0 ? '' : table(['gate', 'guards', 'value', 'limit', 'reason'], refusals)}
+${failed.length === 0 ? '' : table(['failed gate', 'guards', 'value', 'reason', 'takes away'], refusals)}
+${more === 0 ? '' : `<p class="muted">And ${more} more: see run.json.</p>`}
 </section>`;
 }
 
@@ -145,7 +165,11 @@ function scaling(result: Scaling): string {
 <p>${hosts} Capacity is the quota divided by the CPU that the busiest node spends per request of the
 cluster. Both modes run on the same binary and are driven in turn, in slices of
 ${formatNumber(sliceMs / 1000)} s, each together with single reference nodes: the factor is the ratio
-to that node at the same moment. Hollow points did not use their quota.</p>
+to that node at the same moment, and it is what the figures draw. Capacities of different rows come
+from different moments and may not be divided by each other. A point that did not use its quota has
+no factor, and a factor whose 95 % interval spans more than a factor of ${FACTOR_SPREAD_MAX} is not given as a
+number. Intervals say how much this run varied within itself: another run, or another machine, may
+differ by more.</p>
 ${legend(SCALING_LEGEND)}
 <div class="figures">${result.series.map((series) => scalingFigure(series)).join('')}</div>
 ${result.series.map((series) => scalingTable(series)).join('')}
@@ -167,7 +191,7 @@ function scalingTable(series: ScalingSeries): string {
       modeName(point.mode),
       String(point.nodes),
       measuredCell(point.capacity),
-      measuredCell(point.speedup),
+      measuredCell(judgeFactor(point.speedup)),
       measuredCell(point.throughput),
       measuredCell(point.clusterCpuUs, 'us'),
       busiest === undefined
@@ -220,7 +244,7 @@ intended start. A forwarded write is answered when the standby that forwarded it
 <figcaption>From interleaved slices of one path each; what a node does besides is in it.</figcaption></figure>
 </div>
 ${table(['path', 'samples', 'p50', 'p90', 'p99', 'max', 'service p50', 'CPU active', 'CPU standby'], rows)}
-${table(['paired difference', 'pairs', 'p50', 'p99 of the differences', 'CPU active', 'CPU standby'], differences)}
+${table(['paired difference', 'pairs', 'median difference', 'p99 of the differences', 'CPU active', 'CPU standby'], differences)}
 </section>`;
 }
 
@@ -231,16 +255,21 @@ function lag(result: Lag): string {
         `${commitNotify}, ${point.method === 'probe' ? 'probed' : 'index awaited'}`,
         point.writesPerSecond === 0 ? 'idle' : String(point.writesPerSecond),
         String(point.upper.count),
-        ...latencyCells(point.upper),
-        point.perNode.map(({ id, upper }) => `${id} ${formatValue(upper.p50, 'us')}`).join(', '),
+        boundCell(point.upper.p50),
+        boundCell(point.upper.p90),
+        boundCell(point.upper.p99),
+        `≤ ${formatUs(point.upper.maxUs)}`,
+        point.perNode.map((node) => `${node.id} ${lagRange(node)}`).join(', '),
       ]),
     ),
   );
   return `<section id="lag">
 <h2>Replication lag: how stale are reads?</h2>
 <p>From the acknowledgement of a write to its visibility on each standby, on one clock. Probing gives
-an interval: visible no earlier than the start of the last stale read and no later than the end of
-the first fresh one. The table shows the upper end.</p>
+a range: visible no earlier than the start of the last stale read and no later than the end of the
+first fresh one. One sample per write: the slowest standby. Its columns show the upper end, a bound
+that the true lag is below; the last column has the range of each standby, the median of the lower
+ends and of the upper ends.</p>
 ${legend(LAG_LEGEND)}
 <div class="figures">
 <figure data-chart="lag"><h3>Lag over write rate</h3>${lagChart(result)}<figcaption>${escape(lagCaption(result))}</figcaption></figure>
@@ -280,6 +309,18 @@ ${escape(run.command)}</pre>
 <p class="muted">Run ${escape(run.runId)}, seed ${run.seed}, took ${formatNumber(run.durationMs / 1000)} s.
 Raw histograms and every figure of this page are in run.json beside it.</p>
 </section>`;
+}
+
+/** Without an interval: that of the bound would look like one of the lag. */
+function boundCell(measured: Measured): string {
+  return 'refused' in measured ? `${REFUSED}${measured.refused}` : formatBound(measured);
+}
+
+function lagRange({ upper, lower }: LagNode): string {
+  const low = lower === null ? undefined : valueOf(lower.p50);
+  return low === undefined || 'refused' in upper.p50
+    ? formatBound(upper.p50)
+    : `${formatUs(low)} to ${formatValue(upper.p50, 'us')}`;
 }
 
 function latencyCells(latency: Latency): string[] {
