@@ -3,7 +3,6 @@ import { describe, expect, test } from 'vitest';
 import type { Cluster } from '../cluster/reference-cluster.ts';
 import type { Answer, Request, Sender } from '../load/exchange.ts';
 import type { BoundWorkload } from '../../workloads/workload.ts';
-import type { Drive } from './drive.ts';
 import { measureForwarding, observe, type ForwardingOptions } from './forwarding.ts';
 import { findPreset } from './preset.ts';
 
@@ -37,19 +36,7 @@ test('observe() notes who answered a row and when it was written, in whatever or
   expect(seen.map(({ completionNs }) => completionNs)).toEqual([40, 50, 60]);
 });
 
-const NO_SLICE: Drive = {
-  intervals: [[]],
-  seconds: 1,
-  completed: 0,
-  connections: 1,
-  responseMeanUs: 0,
-  cutOffAgeUs: 0,
-  responses: [],
-  unanswered: 0,
-  wrongAnswers: 0,
-  misrouted: 0,
-  generatorBusy: 0,
-};
+const NO_SLICE = { intervals: [[]], responses: [], unanswered: 0, wrongAnswers: 0, misrouted: 0 };
 
 function optionsOf(signal: AbortSignal): ForwardingOptions {
   const nodes = ['n1', 'n2', 'n3'].map((id) => ({ id, address: `http://${id}` }));

@@ -43,9 +43,11 @@ export type ForwardingOptions = {
   readonly signal: AbortSignal;
 };
 
+type Slice = Pick<Drive, 'intervals' | 'responses' | 'unanswered' | 'wrongAnswers' | 'misrouted'>;
+
 /** How slices and blocks are taken; a test gives its own. */
 export type Engines = {
-  readonly drive: (options: DriveOptions) => Promise<Drive>;
+  readonly drive: (options: DriveOptions) => Promise<Slice>;
   readonly runBlocks: typeof runBlocks;
 };
 
@@ -227,7 +229,7 @@ async function measureSlices(
   driveSlice: Engines['drive'],
 ): Promise<PathSlices[]> {
   const { cluster, workload, preset } = options;
-  const drives: Drive[][] = PATHS.map(() => []);
+  const drives: Slice[][] = PATHS.map(() => []);
   const there = PATHS.map((_, index) => index);
   // The first round warms each path up and does not count.
   for (const [turn, index] of [...there, ...there, ...there.toReversed()].entries()) {
