@@ -202,7 +202,8 @@ async function runCluster(options: ClusterFlags, signal: AbortSignal): Promise<v
   }
 }
 
-function describeSuite(): Run['suite'] {
+/** Of the package itself, wherever it is called from. */
+export function describeSuite(): Run['suite'] {
   const packageFile = join(ROOT, 'package.json');
   const { version }: { version: string } = JSON.parse(readFileSync(packageFile, 'utf8'));
   const git = (...args: string[]): string | undefined => {

@@ -56,6 +56,7 @@ const INTERVAL_MS = 250;
 const PAIRS = 10;
 const BARE_START_TIMEOUT_MS = 10_000;
 const BARE_STOP_TIMEOUT_MS = 5_000;
+const ERROR_OUTPUT_CHARS_MAX = 2_000;
 
 export type ReadCost = {
   readonly standbyCpuUs: number;
@@ -245,13 +246,17 @@ type BareProcess = {
 /** Starts the bare server with the answer in `file`; rejects if it ends or stays silent instead. */
 export async function startBare(file: string): Promise<BareProcess> {
   const child = spawn(process.execPath, ['--import', TICK_OBJECT, BARE_SERVER, file], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
   const end = (): void => void child.kill('SIGKILL');
   process.once('exit', end);
+  let errorOutput = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errorOutput = (errorOutput + text).slice(-ERROR_OUTPUT_CHARS_MAX);
+  });
   // From the beginning: an event that has passed is not waited for.
   const exited = new Promise<void>((resolve) => {
-    child.once('exit', () => {
+    child.once('close', () => {
       process.off('exit', end);
       resolve();
     });
@@ -265,7 +270,7 @@ export async function startBare(file: string): Promise<BareProcess> {
   try {
     const port = await Promise.race([
       portOf(child.stdout),
-      exited.then(() => Promise.reject(new Error('the bare server ended at once'))),
+      exited.then(() => Promise.reject(new Error(`the bare server did not start: ${errorOutput}`))),
     ]);
     return { address: `http://127.0.0.1:${port}`, processId: child.pid ?? 0, stop };
   } catch (error) {

@@ -17,6 +17,9 @@ const MARGINS = { marginLeft: 64, marginRight: 24, marginTop: 24, marginBottom: 
 
 /** Intervals of the two modes stand beside each other, this far from their number of nodes. */
 const DODGE = 0.04;
+const CAP = 0.05;
+/** Where the axis of nodes begins. */
+const FIRST = 0.5;
 const Y_ROOM = 1.08;
 
 const MODE_COLOURS: { readonly [mode in Mode]: string } = {
@@ -60,32 +63,32 @@ export function scalingChart(series: ScalingSeries): string {
     ];
   });
   const certain = points.filter(({ isCertain }) => isCertain);
-  const uncertain = points.filter(({ isCertain }) => !isCertain);
   const top = Y_ROOM * Math.max(last, ...certain.map(({ high }) => high));
-  const ideal = [0, last].map((nodes) => ({ nodes, value: nodes }));
-  const bar = { x: 'at', y1: 'low', y2: 'high', stroke: 'colour', clip: true } as const;
+  const uncertain = points
+    .filter(({ isCertain }) => !isCertain)
+    .map((point) => ({ ...point, low: Math.min(point.low, top), high: Math.min(point.high, top) }));
+  const caps = certain.flatMap(({ at, low, high, colour }) =>
+    [low, high].map((end) => ({ from: at - CAP, to: at + CAP, end, colour })),
+  );
+  const ideal = [FIRST, last].map((nodes) => ({ nodes, value: nodes }));
+  const bar = { x: 'at', y1: 'low', y2: 'high', stroke: 'colour' } as const;
 
   return svg({
     x: {
       label: 'nodes →',
       ticks: counts,
       tickFormat: (count: number) => String(count),
-      domain: [0.5, last + 0.5],
+      domain: [FIRST, last + 0.5],
     },
     y: { label: '↑ times the load of one node', grid: true, domain: [0, top] },
     marks: [
       Plot.ruleY([0]),
-      Plot.line(ideal, {
-        x: 'nodes',
-        y: 'value',
-        stroke: 'var(--muted)',
-        strokeDasharray: '2 4',
-        clip: true,
-      }),
-      Plot.ruleX(certain, { ...bar, strokeWidth: 2, marker: 'tick' }),
-      Plot.ruleX(uncertain, { ...bar, strokeWidth: 1, strokeDasharray: '1 3' }),
-      Plot.line(certain, { x: 'at', y: 'value', z: 'mode', stroke: 'colour', strokeWidth: 2 }),
-      Plot.dot(certain, { x: 'at', y: 'value', r: 4, fill: 'colour' }),
+      Plot.line(ideal, { x: 'nodes', y: 'value', stroke: 'var(--muted)', strokeDasharray: '2 4' }),
+      Plot.ruleX(certain, { ...bar, strokeWidth: 1.5 }),
+      Plot.link(caps, { x1: 'from', x2: 'to', y1: 'end', y2: 'end', stroke: 'colour' }),
+      Plot.ruleX(uncertain, { ...bar, strokeWidth: 1.5, strokeDasharray: '5 3' }),
+      Plot.line(certain, { x: 'at', y: 'value', z: 'mode', stroke: 'colour', strokeWidth: 1.5 }),
+      Plot.dot(certain, { x: 'at', y: 'value', r: 3, fill: 'colour' }),
       Plot.text([{ nodes: last, value: last }], {
         x: 'nodes',
         y: 'value',
@@ -249,6 +252,7 @@ export const SCALING_LEGEND: readonly LegendItem[] = [
     label: modeName(mode),
     colour: MODE_COLOURS[mode],
   })),
+  { label: 'too uncertain: interval only', colour: MODE_COLOURS['standby-reads'], dashed: true },
   { label: 'ideal: N nodes, N times the load', colour: 'var(--muted)', dashed: true },
 ];
 

@@ -47,6 +47,7 @@ th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid var(--li
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; color: var(--muted); }
 td.refused { color: var(--warn); white-space: normal; text-align: left; font-size: 12px; line-height: 1.3; min-width: 20ch; }
+#lag td:last-child { white-space: normal; min-width: 26ch; }
 .gates { display: flex; flex-wrap: wrap; gap: 4px; padding: 0; margin: 8px 0; list-style: none; }
 .gates li { width: 14px; height: 14px; border-radius: 3px; background: var(--good); }
 .gates li.fail { background: var(--bad); }

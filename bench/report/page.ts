@@ -267,7 +267,7 @@ function lag(result: Lag): string {
 <h2>Replication lag: how stale are reads?</h2>
 <p>From the acknowledgement of a write to its visibility on each standby, on one clock. Probing gives
 a range: visible no earlier than the start of the last stale read and no later than the end of the
-first fresh one. One sample per write: the slowest standby. Its columns show the upper end, a bound
+first fresh one. One sample per write: the slowest standby. The columns show the upper end, a bound
 that the true lag is below; the last column has the range of each standby, the median of the lower
 ends and of the upper ends.</p>
 ${legend(LAG_LEGEND)}
@@ -276,7 +276,7 @@ ${legend(LAG_LEGEND)}
 <figure data-chart="lag-distribution"><h3>Isolated writes, each standby</h3>${lagDistributionChart(result)}
 <figcaption>Solid: upper bounds. Dashed: lower bounds.</figcaption></figure>
 </div>
-${table(['commit index', 'other writes /s', 'samples', 'p50', 'p90', 'p99', 'max', 'p50 per standby'], rows)}
+${table(['commit index', 'other writes /s', 'samples', 'p50', 'p90', 'p99', 'max', 'p50 range of each'], rows)}
 </section>`;
 }
 
