@@ -26,7 +26,72 @@ import { judge } from './verdict.ts';
 const RESULTS = fileURLToPath(new URL('../../../results/', import.meta.url));
 const PICTURES = join(RESULTS, 'runs', 'pictures');
 const COLUMNS = 80;
-const run = readRun(join(RESULTS, 'reference'));
+
+const recorded = readRun(join(RESULTS, 'reference'));
+/** The recorded run with figures that are known here, so that it may be recorded again. */
+const run = withKnownFigures(recorded);
+
+function withKnownFigures(whole: Run): Run {
+  const { scaling, forwarding, lag } = whole;
+  const [series] = scaling?.series ?? [];
+  const [gate] = whole.gates;
+  if (series === undefined || forwarding === null || lag === null || gate === undefined) {
+    throw new Error('the recorded run is not whole');
+  }
+  const us = (value: number, low: number, high: number) => ({ value, unit: 'us', low, high });
+  const factor = ({ mode, nodes }: ScalingPoint): Measured =>
+    mode === 'standby-reads'
+      ? { value: 0.9172 * nodes, unit: 'ratio', low: 0.8823 * nodes, high: 0.9709 * nodes }
+      : { value: 0.5333, unit: 'ratio', low: 0.3568, high: 0.592 };
+  return {
+    ...whole,
+    environment: { ...whole.environment, cores: 2 },
+    gates: [{ ...gate, pass: true }],
+    scaling: scaling && {
+      ...scaling,
+      series: [
+        {
+          ...series,
+          workload: 'read-only',
+          points: series.points.map((point) => ({
+            ...point,
+            throughput: { value: 18_203, unit: 'requests/s', low: 16_934, high: 19_148 },
+            speedup: factor(point),
+          })),
+        },
+      ],
+    },
+    forwarding: {
+      ...forwarding,
+      paths: forwarding.paths.map((path) => ({
+        ...path,
+        activeCpuUs: us(392, 350, 438),
+        standbyCpuUs: us(211, 193, 232),
+      })),
+      differences: forwarding.differences.map((each) => ({
+        ...each,
+        responseP50Us: us(1_174.7, 981.3, 1_376.3),
+        activeCpuUs: us(101.4, 44.4, 158.3),
+        standbyCpuUs: us(300.9, 253.7, 348.1),
+      })),
+    },
+    lag: {
+      ...lag,
+      curves: lag.curves.map((curve) => ({
+        ...curve,
+        points: curve.points.map((point) => ({
+          ...point,
+          upper: { ...point.upper, p50: us(708, 677, 752), p99: us(3_460, 2_970, 5_840) },
+          perNode: point.perNode.map(({ upper, lower }, index) => ({
+            id: `standby${index + 1}`,
+            upper: { ...upper, p50: us(490, 466, 555) },
+            lower: lower && { ...lower, p50: us(0, 0, 0) },
+          })),
+        })),
+      })),
+    },
+  };
+}
 
 test.each([
   [0, '0'],
@@ -134,7 +199,7 @@ test.each<[Measured, string]>([
 
 describe('summary', () => {
   test.each<[string, Run]>([
-    ['the recorded run', run],
+    ['the recorded run', { ...recorded, verdict: judge(recorded) }],
     ['a thorough run', crowded],
     ['a thorough run of which everything failed', { ...crowded, gates: failing(60) }],
     [
@@ -318,7 +383,7 @@ describe('page', () => {
     const page = renderPage(run);
     expect(page).toContain('<strong>≤ 708 µs</strong>');
     expect(page).toContain('<td>≤ 708 µs</td>');
-    expect(page).toContain('push2 0 µs to 490 µs');
+    expect(page).toContain('standby1 0 µs to 490 µs');
     expect(page).toContain('median difference');
     expect(page).toContain('Intervals say how much this run varied within itself');
   });
@@ -374,7 +439,7 @@ describe.skipIf(browserPath === undefined && !isBrowserRequired)('page in a brow
     async (scheme) => {
       mkdirSync(PICTURES, { recursive: true });
       const file = join(PICTURES, `report-${scheme}.html`);
-      writeFileSync(file, renderPage(run));
+      writeFileSync(file, renderPage(recorded));
       const page = await browser.newPage({
         viewport: { width: 1240, height: 900 },
         colorScheme: scheme,
