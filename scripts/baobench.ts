@@ -1,8 +1,11 @@
 #!/usr/bin/env node
 /** The command line: `server` runs a node, every other command is the bench's. */
 
-import './tick-object.ts';
 import { Command } from 'commander';
+
+import { keepTickObject } from '../bench/cluster/tick-object.ts';
+
+keepTickObject();
 
 const [command] = process.argv.slice(2);
 const isBench = command !== undefined && command !== 'server' && !/^(?:help$|-)/.test(command);

@@ -64,28 +64,13 @@ type GateRow = {
 };
 
 const percent = (value: number): string => `${Number((value * 100).toFixed(2))} %`;
-const share = (value: number): string => value.toFixed(2);
 
 const GATES = {
-  'generator-cpu': {
-    limit: 0.8,
-    passes: 'at-most',
-    effect: 'refuse-throughput',
-    says: (value, limit) => `generator used ${value} of its core, limit ${limit}`,
-    format: percent,
-  },
   'generator-event-loop': {
     limit: 0.8,
     passes: 'at-most',
     effect: 'refuse-throughput',
     says: (value, limit) => `generator's event loop was ${value} busy, limit ${limit}`,
-    format: percent,
-  },
-  'generator-lateness': {
-    limit: 0.1,
-    passes: 'at-most',
-    effect: 'refuse-quantile',
-    says: (value, limit) => `${value} of the tail is generator lag, limit ${limit}`,
     format: percent,
   },
   'hollow-point': {
@@ -118,13 +103,6 @@ const GATES = {
     effect: 'refuse-phase',
     says: (value, limit) => `demand still moves by ${value}, steady means ${limit}`,
     format: percent,
-  },
-  'too-few-samples': {
-    limit: 100,
-    passes: 'at-least',
-    effect: 'refuse-quantile',
-    says: (value, limit) => `${value} effective samples beyond the quantile, needs ${limit}`,
-    format: formatCount,
   },
   'rate-sustained': {
     limit: 0.99,
@@ -207,26 +185,12 @@ const GATES = {
       `${value} of the markers were not seen in time or answered by another node, limit ${limit}`,
     format: percent,
   },
-  'run-delay': {
-    limit: 0.2,
-    passes: 'at-most',
-    effect: 'refuse-latency',
-    says: (value, limit) => `nodes waited for a processor ${value} of their time, limit ${limit}`,
-    format: percent,
-  },
   'leader-changed': {
     limit: 0,
     passes: 'at-most',
     effect: 'refuse-phase',
     says: (value) => `the active node changed ${value} times`,
     format: formatCount,
-  },
-  'demand-fit': {
-    limit: 30,
-    passes: 'at-most',
-    effect: 'refuse-phase',
-    says: (value, limit) => `condition number of the demand regression is ${value}, limit ${limit}`,
-    format: share,
   },
 } as const satisfies Record<string, GateRow>;
 

@@ -28,31 +28,6 @@ export function littlesLaw(observed: {
   return check(observed.throughputPerSecond * observed.responseSeconds, observed.inFlightMean);
 }
 
-/** X_i = V_i X: what reaches a node is its share of the visits. */
-export function forcedFlow(observed: {
-  readonly nodeThroughputPerSecond: number;
-  readonly visitsPerRequest: number;
-  readonly throughputPerSecond: number;
-}): LawCheck {
-  return check(
-    observed.visitsPerRequest * observed.throughputPerSecond,
-    observed.nodeThroughputPerSecond,
-  );
-}
-
-/**
- * Whether a closed loop's response time is just connections / throughput: then it says how many
- * connections there were, nothing of the server.
- */
-export function isConnectionBound(observed: {
-  readonly connections: number;
-  readonly throughputPerSecond: number;
-  readonly responseSeconds: number;
-}): boolean {
-  const { connections, throughputPerSecond, responseSeconds } = observed;
-  return check(connections / throughputPerSecond, responseSeconds).mismatch <= 0.05;
-}
-
 function check(expected: number, measured: number): LawCheck {
   const difference = Math.abs(measured - expected);
   return { expected, measured, mismatch: difference === 0 ? 0 : difference / Math.abs(expected) };

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { expect, test } from 'vitest';
 import { createRandom } from '../random.ts';
-import { bootstrapInterval } from './bootstrap.ts';
 import { comparePaired, measuredDifference, measuredRatio, signFlipP } from './paired.ts';
 
 const random = () => createRandom(1, 'resample');
@@ -57,18 +56,4 @@ test('a ratio does not depend on which side is called left, but for its sign', (
   if ('refused' in forward || 'refused' in backward) assert.fail('refused');
   expect(forward.value * backward.value).toBeCloseTo(1, 12);
   expect((forward.low ?? 0) * (backward.high ?? 0)).toBeCloseTo(1, 12);
-});
-
-test('the bootstrap interval of a mean is about two standard errors wide on each side', () => {
-  const draw = createRandom(2, 'value');
-  const units = Array.from({ length: 400 }, () => draw.next());
-  const { low, high } = bootstrapInterval({
-    units,
-    statistic: (values) => values.reduce((sum, value) => sum + value, 0) / values.length,
-    blockLength: 1,
-    random: random(),
-  });
-  const expected = (2 * 1.96 * Math.sqrt(1 / 12)) / Math.sqrt(400);
-  expect((high - low) / expected).toBeGreaterThan(0.85);
-  expect((high - low) / expected).toBeLessThan(1.15);
 });

@@ -10,6 +10,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { argv } from 'node:process';
 
+import { keepTickObject } from './tick-object.ts';
+
 export type RecordedAnswer = {
   readonly status: number;
   /** Name, value, name, value, ...; without those that `node:http` adds by itself. */
@@ -20,6 +22,7 @@ export type RecordedAnswer = {
 if (argv[1]?.endsWith('bare-server.js') && argv[2] !== undefined) serve(argv[2]);
 
 function serve(file: string): void {
+  keepTickObject();
   const answer: RecordedAnswer = JSON.parse(readFileSync(file, 'utf8'));
   const headers = [...answer.headers];
   const server = createServer((_request, response) => {

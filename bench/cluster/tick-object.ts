@@ -1,6 +1,5 @@
 /**
- * Imported for its effect, before anything else: keeps `process.nextTick` fast for the life of the
- * process.
+ * Keeps `process.nextTick` fast for the life of a process: servers, bare or not, and generator alike.
  *
  * Node makes one small object per tick, in code that V8 optimises for the hidden class it has seen.
  * V8 holds that class weakly: a major collection at a moment without a pending tick drops it, the
@@ -11,14 +10,18 @@
 
 import { createHook } from 'node:async_hooks';
 
-/** What has been kept: one object, unless this Node calls its ticks by another name. */
-export const keptTickObjects: object[] = [];
+/** Kept for ever: none before the first call, and one object per call. */
+const kept: object[] = [];
 
-const hook = createHook({
-  init: (_id, type, _trigger, resource: object) => {
-    if (type === 'TickObject') keptTickObjects.push(resource);
-  },
-});
-hook.enable();
-process.nextTick(() => {});
-hook.disable();
+/** Call it first thing. Returns what is kept; empty if this Node calls its ticks by another name. */
+export function keepTickObject(): readonly object[] {
+  const hook = createHook({
+    init: (_id, type, _trigger, resource: object) => {
+      if (type === 'TickObject') kept.push(resource);
+    },
+  });
+  hook.enable();
+  process.nextTick(() => {});
+  hook.disable();
+  return kept;
+}

@@ -207,6 +207,7 @@ async function runReplication(
           valueBytes: valueBytes.kind === 'fixed' ? valueBytes.bytes : valueBytes.bytesMax,
           preset,
           seed: options.seed,
+          recorder: options.recorder,
           signal: options.signal,
         });
         gates.push(...result.gates);

@@ -67,6 +67,8 @@ export type Drive = {
   readonly responses: readonly Histogram[];
   /** Requests without an answer: timeouts, and connections lost or refused. */
   readonly unanswered: number;
+  /** Of the last party. */
+  readonly activeId: string;
   /** Of the answers that were looked at, 2xx ones with a wrong value. */
   readonly wrongAnswers: number;
   /** 2xx answers by another node than the mode says, or by the one asked where it should forward. */
@@ -141,6 +143,7 @@ export async function drive(options: DriveOptions): Promise<Drive> {
     cutOffAgeUs: meanAgeUs(responses),
     responses,
     unanswered: sum(result.timeouts) + sum(result.connectionErrors),
+    activeId: parties.at(-1)?.activeId ?? '',
     wrongAnswers: result.wrongAnswers,
     misrouted: sum(
       result.completions.flatMap((row, target) =>

@@ -46,6 +46,7 @@ function optionsOf(signal: AbortSignal): ForwardingOptions {
     valueBytes: 100,
     preset: findPreset('canonical'),
     seed: 1,
+    recorder: { add: () => {} },
     signal,
   };
 }

@@ -15,6 +15,7 @@ import { monotonicNs, systemClock } from '../load/clock.ts';
 import type { Request, Sender, Target } from '../load/exchange.ts';
 import { openLoop, type OpenLoopResult } from '../load/open-loop.ts';
 import type { Plan } from '../load/plan.ts';
+import { CLOCKS, defaultTag, intervalEntries } from '../load/recorder.ts';
 import { createSchedule, type ScheduleSpec } from '../load/schedule.ts';
 import { createRandom } from '../random.ts';
 import type { Forwarding, ScopedGate } from '../run.ts';
@@ -28,6 +29,7 @@ import {
   type PathSlices,
 } from './forwarding-figures.ts';
 import type { Preset } from './preset.ts';
+import type { Recorder } from './recorder.ts';
 
 const SOCKETS_PER_TARGET = 16;
 const IN_FLIGHT_MAX = 512;
@@ -40,6 +42,7 @@ export type ForwardingOptions = {
   readonly valueBytes: number;
   readonly preset: Preset;
   readonly seed: number;
+  readonly recorder: Pick<Recorder, 'add'>;
   readonly signal: AbortSignal;
 };
 
@@ -70,11 +73,20 @@ export async function measureForwarding(
   // The slices drive every path hard, so that the latencies are taken warm.
   const slices = await measureSlices(options, active.id, asked, engines.drive);
   options.signal.throwIfAborted();
-  const blocks = await engines.runBlocks(
-    options,
-    [active, standby].map((node) => targetOf(node, active.id)),
-  );
+  const targets = [active, standby].map((node) => targetOf(node, active.id));
+  const blocks = await engines.runBlocks(options, targets);
   options.signal.throwIfAborted();
+  // All four clocks: the generator's own lateness is part of the record.
+  options.recorder.add(
+    intervalEntries({
+      plan: blocks.plan,
+      targets,
+      samples: blocks.result.samples,
+      startTimeMs: Math.round(Date.now() - (monotonicNs() - blocks.result.startNs) / 1e6),
+      clocks: CLOCKS,
+      tagOf: (label) => `forwarding.${defaultTag(label)}`,
+    }),
+  );
 
   const { gates, paths, differences } = forwardingFigures({
     ...blocks,

@@ -62,7 +62,7 @@ const CANONICAL: Preset = {
   /** Two slices of three full intervals at least, of each path. */
   forwardingCpuSliceMs: 1_000,
   lagRates: [0, 100],
-  lagMs: 2_500,
+  lagMs: 3_400,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {

@@ -33,8 +33,6 @@ import { keyChooser } from '../../workloads/keys.ts';
 import { keyName } from '../../workloads/workload.ts';
 
 const BARE_SERVER = fileURLToPath(new URL('../cluster/bare-server.js', import.meta.url));
-/** What the CLI imports first, too: without it the cost of either server would be a lottery. */
-const TICK_OBJECT = new URL('../../scripts/tick-object.js', import.meta.url).href;
 /** `node:http` adds these by itself, to both servers alike. */
 const ADDED_BY_NODE = new Set([
   'date',
@@ -245,7 +243,7 @@ type BareProcess = {
 
 /** Starts the bare server with the answer in `file`; rejects if it ends or stays silent instead. */
 export async function startBare(file: string): Promise<BareProcess> {
-  const child = spawn(process.execPath, ['--import', TICK_OBJECT, BARE_SERVER, file], {
+  const child = spawn(process.execPath, [BARE_SERVER, file], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const end = (): void => void child.kill('SIGKILL');

@@ -13,6 +13,7 @@ import type { ScalingNode } from '../run.ts';
 export type Recorder = {
   /** `scope` becomes the tag: no comma, space or line end. Times in milliseconds of the epoch. */
   slice(scope: string, when: { startMs: number; endMs: number }, responses: Histogram): void;
+  add(entries: readonly IntervalEntry[]): void;
   nodes(scope: string, nodes: readonly ScalingNode[]): void;
   write(directory: string): void;
 };
@@ -30,6 +31,7 @@ export function createRecorder(startTimeMs: number): Recorder {
         histogram: responses.encode(),
       });
     },
+    add: (more) => void entries.push(...more),
     nodes(scope, nodes) {
       for (const node of nodes) lines.push(JSON.stringify({ scope, ...node }));
     },

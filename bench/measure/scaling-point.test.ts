@@ -36,6 +36,7 @@ function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
     cutOffAgeUs: 2_000,
     responses: [] as Histogram[],
     unanswered: 0,
+    activeId: 's1',
     wrongAnswers: 0,
     misrouted: 0,
     generatorBusy: 0.5,
@@ -163,6 +164,10 @@ describe('judgePoint()', () => {
     const judged = judgePoint([steady(3), steady(3)], undefined, random()).map(({ id }) => id);
     expect(judged).not.toContain('utilization-law');
     expect(judged).not.toContain('hollow-point');
+  });
+
+  test('refuses a point during which another node became active', () => {
+    expect(failed([steady(3), { ...steady(3), activeId: 's2' }])).toEqual(['leader-changed']);
   });
 
   test('draws a point hollow whose busiest node did not use its quota', () => {

@@ -118,6 +118,7 @@ export function judgePoint(
       'misrouted',
       total(({ misrouted }) => misrouted),
     ),
+    judgeGate('leader-changed', new Set(drives.map(({ activeId }) => activeId)).size - 1),
     // A counting fault shows in every slice. With slow operations so may what a slice's end cuts
     // off, so the point is refused and not the run.
     {

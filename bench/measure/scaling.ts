@@ -102,7 +102,6 @@ export async function measureScaling(
   };
 }
 
-
 /**
  * The quota at which `nodeCount` nodes and the reference nodes leave a tenth of a core free beside
  * the generator, and do not ask more of its own core than `GENERATOR_SHARE`.
