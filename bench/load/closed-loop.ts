@@ -71,8 +71,13 @@ export type ClosedLoopResult = ClosedLoopInterval & {
   readonly firstSentNs: number;
   /** X: 2xx answers per second, all targets together. */
   readonly throughputPerSecond: number;
-  /** R: mean response time of all answers. */
-  readonly responseMeanUs: number;
+  /**
+   * Time that requests spent in flight, of all connections together: the response times of all
+   * answers, and the age of what was in flight at the end.
+   */
+  readonly inFlightSeconds: number;
+  /** Answers of any status. */
+  readonly answerCount: number;
   /** [target][operation], response times of 2xx answers. The caller destroys them. */
   readonly responses: readonly (readonly Histogram[])[];
   /** Connections lost or refused, per target. */
@@ -183,8 +188,8 @@ function attach(connectionOf: {
     })),
   );
   client.on('response', (status: number, _bytes: number, durationMs: number) => {
-    tally.markFirst(options.nowNs, durationMs);
     tally.add({ target, operation, status, durationMs, isForwarded });
+    tally.answered(client, options.nowNs(), durationMs);
   });
   // Two events that autocannon emits and its types leave out.
   const emitter: NodeJS.EventEmitter = client;
@@ -202,6 +207,8 @@ class Tally {
   #intervalStartNs: number;
   #stopNs: number | undefined;
   #firstSentNs: number | undefined;
+  /** When each connection last had an answer. */
+  readonly #answeredNs = new Map<object, number>();
   #responseMsSum = 0;
   #answerCount = 0;
   #wrongCount = 0;
@@ -259,9 +266,11 @@ class Tally {
     this.#timeouts[target] = (this.#timeouts[target] ?? 0) + 1;
   }
 
-  /** Called for every answer; only the first reads the clock. */
-  markFirst(nowNs: () => number, durationMs: number): void {
-    this.#firstSentNs ??= nowNs() - durationMs * 1e6;
+  /** A connection sends its next request as soon as the last is answered. */
+  answered(connection: object, atNs: number, durationMs: number): void {
+    if (this.#stopNs !== undefined) return;
+    this.#firstSentNs ??= atNs - durationMs * 1e6;
+    this.#answeredNs.set(connection, atNs);
   }
 
   stop(atNs: number): void {
@@ -287,15 +296,18 @@ class Tally {
     assert(this.#stopNs !== undefined || isAborted, 'autocannon ended before it was stopped');
     const endNs = this.endNs(this.#startNs);
     const elapsedS = (endNs - this.#startNs) / NS_PER_SECOND;
+    const firstSentNs = this.#firstSentNs ?? this.#startNs;
+    let agesNs = (connections - this.#answeredNs.size) * (endNs - firstSentNs);
+    for (const atNs of this.#answeredNs.values()) agesNs += endNs - atNs;
     return {
       startNs: this.#startNs,
-      firstSentNs: this.#firstSentNs ?? this.#startNs,
+      firstSentNs,
       endNs,
       completions: this.#total,
       connections,
       throughputPerSecond: elapsedS > 0 ? this.#okCount / elapsedS : 0,
-      responseMeanUs:
-        this.#answerCount === 0 ? 0 : (this.#responseMsSum * 1000) / this.#answerCount,
+      inFlightSeconds: this.#responseMsSum / 1e3 + agesNs / NS_PER_SECOND,
+      answerCount: this.#answerCount,
       responses: this.#responses,
       connectionErrors: this.#connectionErrors,
       timeouts: this.#timeouts,

@@ -56,13 +56,12 @@ export type Drive = {
    * which the engine outlives for a moment.
    */
   readonly intervals: readonly (readonly Interval[])[];
-  /** From the first request sent to the end of the window, and what was answered within. */
+  /** From the first request sent to the end of the window. */
   readonly seconds: number;
-  readonly completed: number;
   readonly connections: number;
-  readonly responseMeanUs: number;
-  /** Mean age of the requests in flight at any moment: E[R^2] / 2 E[R]. */
-  readonly cutOffAgeUs: number;
+  /** Answers of any status within the window, and what all requests spent in flight within it. */
+  readonly answers: number;
+  readonly inFlightSeconds: number;
   /** [party]; the caller destroys them. */
   readonly responses: readonly Histogram[];
   /** Requests without an answer: timeouts, and connections lost or refused. */
@@ -137,10 +136,9 @@ export async function drive(options: DriveOptions): Promise<Drive> {
   return {
     intervals: intervals.map((list) => list.slice(1, -1)),
     seconds: (result.endNs - result.firstSentNs) / 1e9,
-    completed: sum(result.completions.map(okCount)),
     connections: result.connections,
-    responseMeanUs: result.responseMeanUs,
-    cutOffAgeUs: meanAgeUs(responses),
+    answers: result.answerCount,
+    inFlightSeconds: result.inFlightSeconds,
     responses,
     unanswered: sum(result.timeouts) + sum(result.connectionErrors),
     activeId: parties.at(-1)?.activeId ?? '',
@@ -165,13 +163,6 @@ function isServedHere({ cluster, activeId }: Party, node: ClusterNode, isWrite: 
 
 function misroutedOf({ ok, forwarded }: Completions, isLocal: boolean): number {
   return isLocal ? Math.min(ok, forwarded) : Math.max(0, ok - forwarded);
-}
-
-function meanAgeUs(responses: readonly Histogram[]): number {
-  const all = Histogram.merge(responses);
-  const { count, meanUs, standardDeviationUs } = all;
-  all.destroy();
-  return count === 0 ? 0 : (meanUs ** 2 + standardDeviationUs ** 2) / (2 * meanUs);
 }
 
 /** A party that asks every node of its cluster alike. */

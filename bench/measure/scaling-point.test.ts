@@ -31,9 +31,8 @@ function driveOf(pairs: readonly (readonly [Interval, Interval])[]): Drive {
     intervals: [pairs.map(([reference]) => reference), pairs.map(([, cluster]) => cluster)],
     seconds: 10,
     connections: 16,
-    completed: 40_000,
-    responseMeanUs: 4_000,
-    cutOffAgeUs: 2_000,
+    answers: 40_000,
+    inFlightSeconds: 160,
     responses: [] as Histogram[],
     unanswered: 0,
     activeId: 's1',
@@ -134,7 +133,7 @@ describe('judgePoint()', () => {
 
   test.each<[string, (drive: Drive) => Drive]>([
     ['generator-event-loop', (drive) => ({ ...drive, generatorBusy: 0.9 })],
-    ['littles-law', (drive) => ({ ...drive, responseMeanUs: 3_000 })],
+    ['littles-law', (drive) => ({ ...drive, inFlightSeconds: 140 })],
     ['errors', (drive) => ({ ...drive, unanswered: 100 })],
     ['invalid-answers', (drive) => ({ ...drive, wrongAnswers: 1 })],
     ['misrouted', (drive) => ({ ...drive, misrouted: 1 })],

@@ -119,8 +119,7 @@ export function judgePoint(
       total(({ misrouted }) => misrouted),
     ),
     judgeGate('leader-changed', new Set(drives.map(({ activeId }) => activeId)).size - 1),
-    // A counting fault shows in every slice. With slow operations so may what a slice's end cuts
-    // off, so the point is refused and not the run.
+    // What it finds is a connection that stood still or a generator that thought: the point's fault.
     {
       ...judgeGate('littles-law', medianOf(drives.map(littleMismatch))),
       effect: 'refuse-phase' as const,
@@ -144,15 +143,12 @@ function failedShare(drives: readonly Drive[]): number {
   return failed / Math.max(1, failed + sum(intervals.map(({ completed }) => completed)));
 }
 
-/**
- * Requests that the end of the window cuts off are in flight without ever counting: on average for
- * their age at that moment, which is longer than the mean response time where times vary.
- */
-function littleMismatch(drive: Drive): number {
+/** A closed loop without think time has as many requests in flight as it has connections. */
+function littleMismatch({ connections, answers, seconds, inFlightSeconds }: Drive): number {
   return littlesLaw({
-    inFlightMean: drive.connections,
-    throughputPerSecond: drive.completed / (drive.seconds - drive.cutOffAgeUs / 1e6),
-    responseSeconds: drive.responseMeanUs / 1e6,
+    inFlightMean: connections,
+    throughputPerSecond: answers / seconds,
+    responseSeconds: inFlightSeconds / answers,
   }).mismatch;
 }
 

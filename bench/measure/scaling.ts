@@ -24,10 +24,13 @@ import type { Recorder } from './recorder.ts';
 import { judgePoint, measurePoint, pairIntervals, totalsOf, type Totals } from './scaling-point.ts';
 
 const WARMUP_SEED = 999;
-const BRIEF_SHARE = 0.35;
 /** Each with new connections: what runs once for each of them is to be compiled, too. */
 const WARMUP_ROUNDS = 4;
-const TOGETHER_SHARE = 0.5;
+/** Of the time for a node alone. */
+const TOGETHER_SHARES: { readonly [mode in Mode]: number } = {
+  'standby-reads': 0.5,
+  baseline: 1,
+};
 /** Its event loop spins (see `load/spin.ts`). */
 const GENERATOR_CORES = 1;
 /** The kernel refuses quotas below a millisecond per period. */
@@ -122,7 +125,8 @@ const GENERATOR_SHARE = 0.7;
 
 /**
  * New nodes are warmed one by one: each process has its own code to compile, and a node that is
- * warmed among others gets whatever share they leave.
+ * warmed among others gets whatever share they leave. Not so in the baseline, where only the active
+ * node bounds anything, and what it does is what the others ask of it.
  */
 async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<void> {
   const { clusters, preset } = options;
@@ -130,23 +134,20 @@ async function growAndWarm(options: ScalingOptions, nodeCount: number): Promise<
   // Both to their end: a cluster that still grows cannot be stopped.
   const grown = await Promise.allSettled(MODES.map((mode) => clusters[mode].grow(nodeCount)));
   for (const result of grown) if (result.status === 'rejected') throw result.reason;
-  for (const mode of MODES) {
-    for (let node = known; node < nodeCount; node++) await warmAlone(options, mode, node);
-  }
+  for (let node = known; node < nodeCount; node++) await warmAlone(options, 'standby-reads', node);
 }
 
-/** With the headline's workload. In the baseline only the active node bounds anything. */
+/** With the headline's workload. */
 async function warmAlone(options: ScalingOptions, subject: Subject, node: number): Promise<void> {
   const { workloads, clusters, preset } = options;
   const [headline] = workloads;
   if (headline === undefined) return;
-  const share = subject === 'baseline' ? BRIEF_SHARE : 1;
   for (let round = 0; round < WARMUP_ROUNDS; round++) {
     const party = await wholeCluster(clusters[subject], headline.bound[subject]);
     await driveParties(options, {
       parties: [{ ...party, nodes: [node] }],
       seed: WARMUP_SEED + round,
-      durationMs: (preset.warmupMs * share) / WARMUP_ROUNDS,
+      durationMs: preset.warmupMs / WARMUP_ROUNDS,
     }).then(discard);
   }
 }
@@ -163,7 +164,7 @@ async function driveSize(
     );
   // All together now, and at the rates they will have: fewer hits of short-lived caches, other code.
   for (const mode of MODES) {
-    const durationMs = preset.warmupMs * TOGETHER_SHARE;
+    const durationMs = preset.warmupMs * TOGETHER_SHARES[mode];
     const parties = await partiesOf(mode);
     await driveParties(options, { parties, seed: WARMUP_SEED, durationMs }).then(discard);
   }

@@ -68,7 +68,7 @@ function draw(run: Run, tables: readonly ShownTable[]): string[] {
   const drawn = tables.flatMap(({ head, rows, hidden }) => [
     ...(rows.length === 0 ? head.slice(0, 1) : head),
     ...rows.map((row) => row.draw(cite).trimEnd()),
-    ...(hidden === 0 ? [] : [`  ${hidden} rows left out here: all are in the report`]),
+    ...(hidden === 0 ? [] : [`  ${hidden} more in the report`]),
     '',
   ]);
   return [
@@ -203,7 +203,10 @@ function trustLines(run: Run, reasons: readonly string[]): string[] {
   return [
     ...(notes.length === 0 ? [] : wrap(`Refused: ${notes.join('; ')}`, '  ')),
     `Gates: ${run.gates.length - failed.length} of ${run.gates.length} passed`,
-    ...failedByGate(failed).flatMap((line) => wrap(`  ${line}`, '    ')),
+    // What a note has said already is not said again.
+    ...failedByGate(failed.filter(({ reason }) => !reasons.includes(reason))).flatMap((line) =>
+      wrap(`  ${line}`, '    '),
+    ),
     ...wrap(
       `Machine: ${machine.cores} cores, others used ${formatNumber(machine.tenantCores)}; ` +
         `timer lag p99 ${formatUs(machine.timerLagP99Us)}, fsync p50 ${formatUs(machine.fsyncP50Us)}`,
