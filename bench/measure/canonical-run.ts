@@ -280,7 +280,7 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
       known = count;
     }
   }
-  const lagMs = (preset.lagRates.length + 1) * preset.lagMs;
+  const lagMs = (preset.lagRates.length + 2) * preset.lagMs;
   for (const commitNotify of ['push', 'piggyback']) {
     if (commitNotify === 'piggyback' && !experiments.includes('lag')) continue;
     steps.push({ name: `${commitNotify}: start`, estimateMs: 3_000 });

@@ -32,6 +32,8 @@ import { createProber, type Prober } from './lag-prober.ts';
 const MOUNT = 'lag';
 const REST_MS_MIN = 4;
 const REST_MS_MAX = 14;
+/** The isolated write is the headline. */
+const IDLE_TIMES = 3;
 const WARMUP_MARKERS = 100;
 /** Of a cluster whose markers time out there is nothing to warm. */
 const WARMUP_MS_MAX = 15_000;
@@ -106,8 +108,8 @@ async function measureAtRate(
 ): Promise<{ readonly points: readonly LagPoint[]; readonly gates: readonly ScopedGate[] }> {
   const { rate, commitNotify, cluster, signal, targets } = phase;
   const [active, ...standbys] = targets;
-  // The isolated write is the headline, and nothing runs beside it: it gets twice the time.
-  const durationMs = phase.durationMs * (rate === 0 ? 2 : 1);
+  // The isolated write is the headline, and nothing runs beside it: it gets more time.
+  const durationMs = phase.durationMs * (rate === 0 ? IDLE_TIMES : 1);
   const background =
     rate === 0
       ? undefined

@@ -16,6 +16,7 @@ export type Preset = {
   readonly forwardingCpuSliceMs: number;
   /** Other writes per second; 0 is an idle cluster. */
   readonly lagRates: readonly number[];
+  /** Three times as long where the cluster is idle. */
   readonly lagMs: number;
 };
 
@@ -62,7 +63,7 @@ const CANONICAL: Preset = {
   /** Two slices of three full intervals at least, of each path. */
   forwardingCpuSliceMs: 1_000,
   lagRates: [0, 100],
-  lagMs: 3_400,
+  lagMs: 2_200,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {
@@ -83,7 +84,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
     forwardingMs: 6_000,
     forwardingCpuSliceMs: 900,
     lagRates: [0, 50],
-    lagMs: 2_000,
+    lagMs: 1_300,
   },
   full: {
     ...CANONICAL,
@@ -103,7 +104,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
     forwardingMs: 60_000,
     forwardingCpuSliceMs: 2_000,
     lagRates: [0, 5, 20, 100, 400],
-    lagMs: 30_000,
+    lagMs: 20_000,
   },
 };
 
