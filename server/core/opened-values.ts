@@ -1,5 +1,5 @@
 /**
- * What the barrier opened a moment ago, so that a popular secret is decrypted about once a second
+ * What the barrier opened a moment ago, so that a popular secret is decrypted every second or two
  * and not once a request: starting a cipher is the dearest step of a cached read.
  *
  * Plaintext is used for `LIFE_MS_MAX` at most and let go of within twice that, which is less than a
@@ -10,8 +10,8 @@
  */
 
 /** Lives differ, or all popular values would be decrypted again in one burst. */
-const LIFE_MS_MIN = 500;
-const LIFE_MS_MAX = 1_000;
+const LIFE_MS_MIN = 1_000;
+const LIFE_MS_MAX = 2_000;
 /** Coprime to the spread, so that successive lives cover it evenly. */
 const LIFE_STEP_MS = 167;
 
