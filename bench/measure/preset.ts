@@ -16,7 +16,7 @@ export type Preset = {
   readonly forwardingCpuSliceMs: number;
   /** Other writes per second; 0 is an idle cluster. */
   readonly lagRates: readonly number[];
-  /** Three times as long where the cluster is idle. */
+  /** Longer where the cluster is idle. */
   readonly lagMs: number;
 };
 
@@ -56,14 +56,14 @@ const CANONICAL: Preset = {
     },
   ],
   sliceMs: 1_600,
-  warmupMs: 2_200,
+  warmupMs: 2_000,
   connectionsPerNode: 8,
   forwardingMs: 6_000,
   forwardingBlocksPerSecond: 50,
   /** Two slices of three full intervals at least, of each path. */
   forwardingCpuSliceMs: 1_000,
   lagRates: [0, 100],
-  lagMs: 2_200,
+  lagMs: 2_000,
 };
 
 const PRESETS: { readonly [name in Preset['name']]: Preset } = {
@@ -84,7 +84,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
     forwardingMs: 6_000,
     forwardingCpuSliceMs: 900,
     lagRates: [0, 50],
-    lagMs: 1_300,
+    lagMs: 1_000,
   },
   full: {
     ...CANONICAL,
@@ -104,7 +104,7 @@ const PRESETS: { readonly [name in Preset['name']]: Preset } = {
     forwardingMs: 60_000,
     forwardingCpuSliceMs: 2_000,
     lagRates: [0, 5, 20, 100, 400],
-    lagMs: 20_000,
+    lagMs: 15_000,
   },
 };
 

@@ -29,7 +29,7 @@ const WARMUP_ROUNDS = 4;
 /** Of the time for a node alone. */
 const TOGETHER_SHARES: { readonly [mode in Mode]: number } = {
   'standby-reads': 0.5,
-  baseline: 1,
+  baseline: 1.3,
 };
 /** Its event loop spins (see `load/spin.ts`). */
 const GENERATOR_CORES = 1;
@@ -175,7 +175,12 @@ async function driveSize(
     const parties = await partiesOf(mode);
     // The n-th slice of either mode has the same requests.
     const seed = drives[mode].length;
-    const result = await driveParties(options, { parties, seed, durationMs: preset.sliceMs });
+    const result = await driveParties(options, {
+      parties,
+      seed,
+      durationMs: preset.sliceMs,
+      isReversed: seed % 2 === 1,
+    });
     drives[mode].push(result);
     const endMs = Date.now();
     const when = { startMs: Math.round(endMs - result.seconds * 1000), endMs };
@@ -198,7 +203,7 @@ function tagOf(scope: string): string {
 
 async function driveParties(
   { preset, seed, signal }: ScalingOptions,
-  load: Pick<DriveOptions, 'parties' | 'seed' | 'durationMs'>,
+  load: Pick<DriveOptions, 'parties' | 'seed' | 'durationMs' | 'isReversed'>,
 ): Promise<Drive> {
   signal.throwIfAborted();
   const { connectionsPerNode } = preset;
