@@ -42,12 +42,13 @@ figcaption { font-size: 13px; }
 .legend i { display: inline-block; width: 18px; border-top: 3px solid; vertical-align: middle; margin-right: 6px; }
 .legend i.dashed { border-top-style: dashed; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13.5px; font-variant-numeric: tabular-nums; margin: 8px 0 16px; }
-th, td { text-align: right; padding: 4px 10px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+table { border-collapse: collapse; font-size: 12.5px; font-variant-numeric: tabular-nums; margin: 8px 0 16px; }
+th, td { text-align: right; padding: 4px 6px; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { white-space: normal; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { font-weight: 600; color: var(--muted); }
-td.refused { color: var(--warn); white-space: normal; text-align: left; font-size: 12px; line-height: 1.3; min-width: 20ch; }
-#lag td:last-child { white-space: normal; min-width: 26ch; }
+td.refused { color: var(--warn); white-space: normal; text-align: left; font-size: 12px; line-height: 1.3; min-width: 15ch; }
+#lag td:last-child { white-space: normal; min-width: 18ch; }
 .gates { display: flex; flex-wrap: wrap; gap: 4px; padding: 0; margin: 8px 0; list-style: none; }
 .gates li { width: 14px; height: 14px; border-radius: 3px; background: var(--good); }
 .gates li.fail { background: var(--bad); }
