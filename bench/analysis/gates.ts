@@ -34,7 +34,7 @@ export type GateEffect =
   | 'refuse-latency'
   /** Only this quantile and those above it. */
   | 'refuse-quantile'
-  /** The point is drawn hollow and stays out of every fit. */
+  /** The point was not saturated: it has no capacity. */
   | 'hollow-point'
   /** No steady state: the figure of this phase is not a figure of the system. */
   | 'refuse-phase'
@@ -92,7 +92,7 @@ const GATES = {
   'littles-law': {
     limit: 0.05,
     passes: 'at-most',
-    effect: 'invalidate-run',
+    effect: 'refuse-phase',
     says: (value, limit) =>
       `requests in flight differ from throughput x response time by ${value}, limit ${limit}`,
     format: percent,
@@ -140,7 +140,7 @@ const GATES = {
     format: formatCount,
   },
   'too-few-intervals': {
-    limit: 10,
+    limit: 12,
     passes: 'at-least',
     effect: 'refuse-phase',
     says: (value, limit) =>
@@ -196,7 +196,7 @@ const GATES = {
 
 /** Judges `value`, which must be a number: what was not measured cannot pass a gate. */
 export function judgeGate(id: GateId, value: number): Gate {
-  assert(!Number.isNaN(value), `gate ${id} judges a value that was not measured`);
+  assert(Number.isFinite(value), `gate ${id} judges a value that was not measured: ${value}`);
   const row: GateRow = GATES[id];
   return {
     id,

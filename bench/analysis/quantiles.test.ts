@@ -62,6 +62,12 @@ test.each<[string, QuantileSeries, number, string]>([
   ],
   ['drops', { values: STEADY, droppedCount: 300, unit: 'us' }, 0.99, '300 requests were dropped'],
   [
+    'drops within its interval',
+    { values: STEADY, droppedCount: 95, unit: 'us' },
+    0.99,
+    '95 requests were dropped',
+  ],
+  [
     'a late generator',
     { values: STEADY, isClean: STEADY.map((value) => (value > 4000 ? 0 : 1)), unit: 'us' },
     0.99,

@@ -151,7 +151,11 @@ function quantileOf(asked: {
 
   const spread = Z_95 * Math.sqrt((p * (1 - p)) / effective);
   const low = valueAt(sorted, Math.floor(Math.max(0, p - spread) * total));
-  const high = valueAt(sorted, Math.ceil(Math.min(1, p + spread) * total));
+  const highRank = Math.ceil(Math.min(1, p + spread) * total);
+  if (droppedCount > 0 && values.length < highRank) {
+    return { refused: `${formatCount(droppedCount)} requests were dropped` };
+  }
+  const high = valueAt(sorted, highRank);
   return (
     censoredRefusal(sorted, low, high, series.unit) ?? {
       value,

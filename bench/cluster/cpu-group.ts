@@ -126,7 +126,9 @@ function version2(): Candidate | undefined {
 function removeStaleGroups(root: string): void {
   for (const name of tryTo(() => readdirSync(root)) ?? []) {
     const [, processId] = new RegExp(`^${GROUP_PREFIX}-(\\d+)-`).exec(name) ?? [];
-    if (processId === undefined || existsSync(`/proc/${processId}`)) continue;
+    if (processId === undefined) continue;
+    // A namesake of this process is dead, too: nothing has been made yet.
+    if (Number(processId) !== process.pid && existsSync(`/proc/${processId}`)) continue;
     tryTo(() => rmdirSync(join(root, name)));
   }
 }

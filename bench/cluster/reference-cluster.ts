@@ -57,9 +57,16 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
 
   async function start(settings: NodeSettings): Promise<ClusterNode> {
     const node = await startNode(settings);
-    const cpuGroup = options.cpuGroups?.create(`${node.id}-${node.processId}`);
-    cpuGroup?.add(node.processId);
-    return { ...node, cpuGroup };
+    let cpuGroup: CpuGroup | undefined;
+    try {
+      cpuGroup = options.cpuGroups?.create(`${node.id}-${node.processId}`);
+      cpuGroup?.add(node.processId);
+      return { ...node, cpuGroup };
+    } catch (error) {
+      await node.stop();
+      cpuGroup?.remove();
+      throw error;
+    }
   }
 
   async function add(): Promise<ClusterNode> {

@@ -23,11 +23,17 @@ import { bind, type BoundWorkload, type Workload } from '../../workloads/workloa
 import { targetOf } from './drive.ts';
 import { observeEnvironment } from './environment.ts';
 import { measureForwarding } from './forwarding.ts';
-import { measureLag } from './lag.ts';
+import { IDLE_TIMES, measureLag } from './lag.ts';
 import type { Preset } from './preset.ts';
 import { createProgress, type Progress, type Step } from './progress.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
-import { feasibleQuota, measureScaling, SUBJECTS, type Subject } from './scaling.ts';
+import {
+  feasibleQuota,
+  measureScaling,
+  SUBJECTS,
+  TOGETHER_SHARES,
+  type Subject,
+} from './scaling.ts';
 
 export type Experiment = 'scaling' | 'forwarding' | 'lag';
 
@@ -273,13 +279,16 @@ async function bindTo(
 function planSteps({ preset, experiments }: RunOptions): Step[] {
   const steps: Step[] = [{ name: 'environment', estimateMs: 2_000 }];
   if (experiments.includes('scaling')) {
-    steps.push({ name: 'scaling: start', estimateMs: 4_000 });
+    steps.push({ name: 'scaling: start', estimateMs: 6_000 + 2 * (preset.warmupMs + 500) });
+    const togetherMs =
+      preset.warmupMs * (TOGETHER_SHARES['standby-reads'] + TOGETHER_SHARES.baseline) + 300;
     let known = 0;
     for (const count of preset.nodeCounts) {
-      const warming = (count - known) * (1.4 * preset.warmupMs + 1_000);
-      const slices = preset.workloads
-        .flatMap(({ sizes }) => sizes.filter(({ nodes }) => nodes === count))
-        .reduce((total, { order, rounds }) => total + rounds * order.length, 0);
+      const sizes = preset.workloads.flatMap((each) =>
+        each.sizes.filter(({ nodes }) => nodes === count),
+      );
+      const warming = (count - known) * (preset.warmupMs + 1_500) + sizes.length * togetherMs;
+      const slices = sizes.reduce((total, { order, rounds }) => total + rounds * order.length, 0);
       steps.push({
         name: `scaling: ${count} ${count === 1 ? 'node' : 'nodes'}`,
         estimateMs: warming + slices * (preset.sliceMs + 150),
@@ -287,8 +296,7 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
       known = count;
     }
   }
-  const lagMs = (preset.lagRates.length + 2) * preset.lagMs;
-  for (const commitNotify of ['push', 'piggyback']) {
+  for (const commitNotify of ['push', 'piggyback'] as const) {
     if (commitNotify === 'piggyback' && !experiments.includes('lag')) continue;
     steps.push({ name: `${commitNotify}: start`, estimateMs: 3_000 });
     if (commitNotify === 'push' && experiments.includes('forwarding')) {
@@ -297,8 +305,9 @@ function planSteps({ preset, experiments }: RunOptions): Step[] {
         estimateMs: preset.forwardingMs + 12 * preset.forwardingCpuSliceMs + 4_000,
       });
     }
-    if (experiments.includes('lag'))
-      steps.push({ name: `lag: ${commitNotify}`, estimateMs: lagMs });
+    if (!experiments.includes('lag')) continue;
+    const phases = preset.lagRates.length - 1 + IDLE_TIMES[commitNotify];
+    steps.push({ name: `lag: ${commitNotify}`, estimateMs: phases * preset.lagMs + 1_000 });
   }
   return [...steps, { name: 'report', estimateMs: 1_000 }];
 }

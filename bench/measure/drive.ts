@@ -100,6 +100,7 @@ export async function drive(options: DriveOptions): Promise<Drive> {
   let before = parties.map(usagesOf);
   const spin = await startSpin(monotonicNs);
 
+  let generatorBusy = 0;
   const result = await closedLoop({
     targets: asked.map(({ party, node }) => targetOf(node, party.activeId)),
     operationNames: operations.map(({ name }) => name),
@@ -135,9 +136,8 @@ export async function drive(options: DriveOptions): Promise<Drive> {
       }
       before = after;
     },
-  });
+  }).finally(() => (generatorBusy = spin.stop()));
 
-  const generatorBusy = spin.stop();
   const responses = parties.map((_, index) =>
     Histogram.merge(
       result.responses.filter((_row, target) => asked[target]?.index === index).flat(),

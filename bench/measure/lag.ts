@@ -33,7 +33,7 @@ const MOUNT = 'lag';
 const REST_MS_MIN = 3;
 const REST_MS_MAX = 10;
 /** The isolated write is the headline; while one is awaited there are few, more of them take long. */
-const IDLE_TIMES = { push: 5, piggyback: 2 } as const;
+export const IDLE_TIMES = { push: 5, piggyback: 2 } as const;
 const WARMUP_MARKERS = 100;
 /** Of a cluster whose markers time out there is nothing to warm. */
 const WARMUP_MS_MAX = 15_000;

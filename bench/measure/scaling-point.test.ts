@@ -150,13 +150,15 @@ describe('judgePoint()', () => {
 
   test('refuses what is too short to be judged', () => {
     const short = driveOf(Array.from({ length: 5 }, () => balanced(3, 1)));
-    expect(failed([short, short])).toEqual(['not-steady']);
-    expect(failed([short])).toEqual(['too-few-intervals']);
+    expect(failed([short, short])).toEqual(['too-few-intervals']);
     const [reference, cluster] = balanced(3, 1);
-    const dead = [reference, { ...cluster, completed: 0 }] as const;
-    expect(failed([driveOf(Array.from({ length: 20 }, () => dead))])).toEqual([
-      'too-few-intervals',
-    ]);
+    const dead = driveOf(
+      Array.from({ length: 20 }, () => [reference, { ...cluster, completed: 0 }] as const),
+    );
+    expect(failed([dead, dead])).toEqual(['too-few-intervals']);
+    // What went wrong is said beside it.
+    const silent = { ...dead, answers: 0, unanswered: 40_000 };
+    expect(failed([silent, silent])).toEqual(['too-few-intervals', 'errors', 'littles-law']);
   });
 
   test('compares accounts of CPU, and quota, only where there are groups', () => {

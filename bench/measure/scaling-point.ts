@@ -100,15 +100,14 @@ export function judgePoint(
   quotaCores: number | undefined,
   random: Random,
 ): Gate[] {
-  const pairs = pairIntervals(drives);
-  const enough = judgeGate('too-few-intervals', pairs.length);
-  if (!enough.pass) return [enough];
   const total = (value: (each: Drive) => number) => sum(drives.map((each) => value(each)));
-  const cluster = totalsOf(pairs.map((pair) => pair.cluster));
+  const halves = halvesOf(drives);
+  const enough = judgeGate(
+    'too-few-intervals',
+    2 * Math.min(...halves.map(({ length }) => length)),
+  );
   const gates = [
     enough,
-    // One slice in which it was busier shows as nodes that did not use their quota.
-    judgeGate('generator-event-loop', medianOf(drives.map(({ generatorBusy }) => generatorBusy))),
     judgeGate('errors', failedShare(drives)),
     judgeGate(
       'invalid-answers',
@@ -119,19 +118,26 @@ export function judgePoint(
       total(({ misrouted }) => misrouted),
     ),
     judgeGate('leader-changed', new Set(drives.map(({ activeId }) => activeId)).size - 1),
-    // What it finds is a connection that stood still or a generator that thought: the point's fault.
-    {
-      ...judgeGate('littles-law', medianOf(drives.map(littleMismatch))),
-      effect: 'refuse-phase' as const,
-    },
-    judgeGate('not-steady', provenChange(drives, random)),
+    // One slice in which it was busier shows as nodes that did not use their quota.
+    judgeGate('generator-event-loop', medianOf(drives.map(({ generatorBusy }) => generatorBusy))),
+    judgeGate('littles-law', medianOf(drives.map(littleMismatch))),
   ];
+  if (!enough.pass) return gates;
+  const pairs = halves.flat();
+  const cluster = totalsOf(pairs.map((pair) => pair.cluster));
+  gates.push(judgeGate('not-steady', provenChange(halves, bottleneckOf(pairs), random)));
   if (quotaCores !== undefined) {
     // Without groups there is one account of CPU only, and nothing to compare it with.
     gates.push(judgeGate('utilization-law', utilizationMismatch(cluster)));
     gates.push(judgeGate('hollow-point', busiestUtilization(cluster) / quotaCores));
   }
   return gates;
+}
+
+/** The intervals of the earlier slices, and those of the later. */
+function halvesOf(drives: readonly Drive[]): [PairedInterval[], PairedInterval[]] {
+  const middle = Math.floor(drives.length / 2);
+  return [pairIntervals(drives.slice(0, middle)), pairIntervals(drives.slice(middle))];
 }
 
 /** Of all parties: a reference node that fails fast would flatter the cluster. */
@@ -145,6 +151,7 @@ function failedShare(drives: readonly Drive[]): number {
 
 /** A closed loop without think time has as many requests in flight as it has connections. */
 function littleMismatch({ connections, answers, seconds, inFlightSeconds }: Drive): number {
+  if (answers === 0) return 1;
   return littlesLaw({
     inFlightMean: connections,
     throughputPerSecond: answers / seconds,
@@ -155,15 +162,14 @@ function littleMismatch({ connections, answers, seconds, inFlightSeconds }: Driv
 /**
  * How far the demand relative to the reference nodes' has moved at least, from the first half of the
  * slices to the second: the end of the 95 % interval that is nearer to no change, 0 if none is
- * proven. The change itself would be noise with so few slices. Infinite where there are too few
- * intervals to prove anything.
+ * proven. The change itself would be noise with so few slices.
  */
-function provenChange(drives: readonly Drive[], random: Random): number {
-  const bottleneck = bottleneckOf(pairIntervals(drives));
-  const middle = Math.floor(drives.length / 2);
-  const [before, after] = [drives.slice(0, middle), drives.slice(middle)].map((half) =>
-    pairIntervals(half).map((pair) => speedupOf(pair, bottleneck)),
-  );
+function provenChange(
+  halves: readonly [readonly PairedInterval[], readonly PairedInterval[]],
+  bottleneck: number,
+  random: Random,
+): number {
+  const [before, after] = halves.map((half) => half.map((pair) => speedupOf(pair, bottleneck)));
   const count = Math.min(before?.length ?? 0, after?.length ?? 0);
   const change = comparePaired(
     Array.from({ length: count }, (_, index) =>
@@ -171,7 +177,7 @@ function provenChange(drives: readonly Drive[], random: Random): number {
     ),
     random,
   );
-  if (change === undefined) return Infinity;
+  assert(change !== undefined, 'the gate of too few intervals comes first');
   if (change.low <= 0 && 0 <= change.high) return 0;
   return Math.exp(Math.min(Math.abs(change.low), Math.abs(change.high))) - 1;
 }

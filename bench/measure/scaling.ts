@@ -3,8 +3,8 @@
  * standby reads, in one run.
  *
  * Clusters of the same binary: one with standby reads and one baseline, which grow together, and
- * single reference nodes. Every new node is warmed by itself, without a quota. At each size
- * both clusters are driven in turn, each together with the reference nodes, every node
+ * single reference nodes. New nodes are warmed without a quota, by themselves where they answer by
+ * themselves, then together. At each size both clusters are driven in turn, each together with the reference nodes, every node
  * under the same CPU quota; `scaling-point.ts` makes the figures. The load goes to all nodes alike,
  * as a load balancer would spread it.
  */
@@ -21,13 +21,20 @@ import { drive, wholeCluster, type Drive, type DriveOptions, type Party } from '
 import { closedLoopLatency } from './latency.ts';
 import type { Preset, PresetWorkload, WorkloadSize } from './preset.ts';
 import type { Recorder } from './recorder.ts';
-import { judgePoint, measurePoint, pairIntervals, totalsOf, type Totals } from './scaling-point.ts';
+import {
+  judgePoint,
+  measurePoint,
+  pairIntervals,
+  totalsOf,
+  type PointFigures,
+  type Totals,
+} from './scaling-point.ts';
 
 const WARMUP_SEED = 999;
 /** Each with new connections: what runs once for each of them is to be compiled, too. */
 const WARMUP_ROUNDS = 4;
 /** Of the time for a node alone. */
-const TOGETHER_SHARES: { readonly [mode in Mode]: number } = {
+export const TOGETHER_SHARES: { readonly [mode in Mode]: number } = {
   'standby-reads': 0.5,
   baseline: 1.3,
 };
@@ -162,7 +169,7 @@ async function driveSize(
     Promise.all(
       [...REFERENCES, mode].map((subject) => wholeCluster(clusters[subject], bound[subject])),
     );
-  // All together now, and at the rates they will have: fewer hits of short-lived caches, other code.
+  // All together now: each has a fraction of a core, hence fewer hits of short-lived caches.
   for (const mode of MODES) {
     const durationMs = preset.warmupMs * TOGETHER_SHARES[mode];
     const parties = await partiesOf(mode);
@@ -239,29 +246,35 @@ async function evaluate(
 
   const responses = Histogram.merge(drives.flatMap((each) => each.responses.at(-1) ?? []));
   drives.forEach(discard);
-  const perNode = describeNodes({
-    cluster,
-    activeId: (await cluster.active()).id,
-    totals: totalsOf(pairs.map((pair) => pair.cluster)),
-    isModelled,
-  });
+  // Without a single interval there is nothing to say of any node.
+  const perNode =
+    pairs.length === 0
+      ? []
+      : describeNodes({
+          cluster,
+          activeId: (await cluster.active()).id,
+          totals: totalsOf(pairs.map((pair) => pair.cluster)),
+          isModelled,
+        });
   options.recorder.nodes(tagOf(scope), perNode);
   const response = closedLoopLatency(responses);
   responses.destroy();
 
-  const figures = measurePoint(pairs, options.quotaCores, random);
-  const keep = (measured: Measured, reason = refused): Measured =>
-    reason === undefined ? measured : { refused: reason };
+  // Where a gate refuses all, they are not even computed: it may be for want of intervals.
+  const figures =
+    refused === undefined ? measurePoint(pairs, options.quotaCores, random) : undefined;
+  const keep = (of: (each: PointFigures) => Measured): Measured =>
+    figures === undefined ? { refused: refused ?? '' } : of(figures);
   return {
     gates: gates.map((gate) => ({ ...gate, scope })),
     point: {
       mode,
       nodes: cluster.nodes().length,
-      capacity: keep(figures.capacity),
-      throughput: keep(figures.throughput),
+      capacity: keep(({ capacity }) => capacity),
+      throughput: keep(({ throughput }) => throughput),
       isHollow: hollow !== undefined,
-      clusterCpuUs: keep(figures.clusterCpuUs),
-      speedup: keep(figures.speedup, refused ?? hollow),
+      clusterCpuUs: keep(({ clusterCpuUs }) => clusterCpuUs),
+      speedup: keep(({ speedup }) => (hollow === undefined ? speedup : { refused: hollow })),
       response,
       perNode,
     },

@@ -4,7 +4,16 @@
  * what does it cost, how stale is it, how do I get the same.
  */
 
-import type { Forwarding, Lag, LagNode, Latency, Run, Scaling, ScalingSeries } from '../run.ts';
+import type {
+  Forwarding,
+  Lag,
+  LagNode,
+  Latency,
+  Run,
+  Scaling,
+  ScalingSeries,
+  ScopedGate,
+} from '../run.ts';
 import type { GateEffect, Measured } from '../analysis/gates.ts';
 import {
   CPU_LEGEND,
@@ -130,6 +139,12 @@ const EFFECTS: { readonly [effect in GateEffect]: string } = {
   'invalidate-run': 'the whole run',
 };
 
+/** Points of scaling and phases of lag stand or fall as a whole. */
+function takenAway({ effect, scope }: ScopedGate): string {
+  const isWhole = /^(?:scaling|lag)\//.test(scope) && effect !== 'hollow-point';
+  return EFFECTS[isWhole ? 'refuse-phase' : effect];
+}
+
 function trust(run: Run): string {
   const failed = run.gates.filter(({ pass }) => !pass);
   const boxes = run.gates
@@ -141,7 +156,7 @@ function trust(run: Run): string {
   const refusals = failed
     .slice(0, REFUSALS_SHOWN_MAX)
     .map((gate) =>
-      row([gate.id, gate.scope, formatNumber(gate.value), gate.reason, EFFECTS[gate.effect]]),
+      row([gate.id, gate.scope, formatNumber(gate.value), gate.reason, takenAway(gate)]),
     );
   const more = failed.length - refusals.length;
   return `<section id="trust">
@@ -165,7 +180,7 @@ function scaling(result: Scaling): string {
 <p>${hosts} Capacity is the quota divided by the CPU that the busiest node spends per request of the
 cluster. Both modes run on the same binary and are driven in turn, in slices of
 ${formatNumber(sliceMs / 1000)} s, each together with single reference nodes: the factor is the ratio
-to that node at the same moment, and it is what the figures draw. Capacities of different rows come
+to the mean of those at the same moment, and it is what the figures draw. Capacities of different rows come
 from different moments and may not be divided by each other. A point that did not use its quota has
 no factor, and a factor whose 95 % interval spans more than a factor of ${FACTOR_SPREAD_MAX} is not given as a
 number. Intervals say how much this run varied within itself: another run, or another machine, may

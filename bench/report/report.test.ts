@@ -389,8 +389,12 @@ describe('page', () => {
   });
 
   test('says what each failed gate takes away', () => {
-    const page = renderPage({ ...run, gates: failing(1) });
-    expect(page).toContain('<td>latencies</td>');
+    const [gate] = failing(1);
+    if (gate === undefined) throw new Error('no gate');
+    const pageOf = (scope: string) => renderPage({ ...run, gates: [{ ...gate, scope }] });
+    expect(pageOf('forwarding/write-active')).toContain('<td>latencies</td>');
+    // A point of scaling falls as a whole.
+    expect(pageOf('scaling/read-only/baseline/n5')).toContain('<td>all figures of this cell</td>');
   });
 
   test('draws no bar where the CPU of a path is refused', () => {
