@@ -185,7 +185,15 @@ describe('judgePoint()', () => {
         interval(2_000, [QUOTA_NS, QUOTA_NS, QUOTA_NS]),
       ]),
     );
-    expect(failed([steady(3), dearer])).toEqual(['not-steady']);
+    expect(failed([steady(3), steady(3), dearer, dearer])).toEqual(['not-steady']);
+    // Two slices differ by their order of connection, too: what counts is each by itself.
+    expect(failed([steady(3), dearer])).toEqual([]);
+    const [before = [], after = []] = [steady(3), dearer].map(({ intervals }) => intervals);
+    const falling = {
+      ...dearer,
+      intervals: before.map((party, index) => [...party, ...(after[index] ?? [])]),
+    };
+    expect(failed([falling, falling])).toEqual(['not-steady']);
     const scattered = [1, 1.5, 0.7, 1.2, 0.8, 1].map((factor): readonly [Interval, Interval] => [
       interval(1_000, [QUOTA_NS]),
       interval(3_000 * factor, [QUOTA_NS, QUOTA_NS, QUOTA_NS]),

@@ -24,6 +24,8 @@ export type PairedInterval = {
   readonly cluster: Interval;
 };
 
+const SLICES_TO_COMPARE = 4;
+
 export type PointFigures = {
   readonly capacity: Measured;
   readonly speedup: Measured;
@@ -134,10 +136,21 @@ export function judgePoint(
   return gates;
 }
 
-/** The intervals of the earlier slices, and those of the later. */
+/**
+ * What came earlier and what came later: slices, or the halves of each slice where there are too few
+ * to have both orders of connection (see `drive`) on either side.
+ */
 function halvesOf(drives: readonly Drive[]): [PairedInterval[], PairedInterval[]] {
-  const middle = Math.floor(drives.length / 2);
-  return [pairIntervals(drives.slice(0, middle)), pairIntervals(drives.slice(middle))];
+  if (drives.length >= SLICES_TO_COMPARE) {
+    const middle = Math.floor(drives.length / 2);
+    return [pairIntervals(drives.slice(0, middle)), pairIntervals(drives.slice(middle))];
+  }
+  const slices = drives.map((drive) => pairIntervals([drive]));
+  const half = (pairs: readonly PairedInterval[]) => Math.floor(pairs.length / 2);
+  return [
+    slices.flatMap((pairs) => pairs.slice(0, half(pairs))),
+    slices.flatMap((pairs) => pairs.slice(half(pairs))),
+  ];
 }
 
 /** Of all parties: a reference node that fails fast would flatter the cluster. */
@@ -160,8 +173,8 @@ function littleMismatch({ connections, answers, seconds, inFlightSeconds }: Driv
 }
 
 /**
- * How far the demand relative to the reference nodes' has moved at least, from the first half of the
- * slices to the second: the end of the 95 % interval that is nearer to no change, 0 if none is
+ * How far the demand relative to the reference nodes' has moved at least, from the earlier half
+ * to the later: the end of the 95 % interval that is nearer to no change, 0 if none is
  * proven. The change itself would be noise with so few slices.
  */
 function provenChange(
