@@ -1,0 +1,161 @@
+/**
+ * One node of a cluster of our own replicas, driven by JSON lines on standard input as
+ * `hashicorp/main.go` is: consensus, log and state machine without HTTP, barrier or backends.
+ *
+ * Arguments: node id, directory, a directory with certificate.pem and key.pem, `tls` or `plain`,
+ * and how many milliseconds each sync of the log takes longer than it does.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { createClusterNetwork } from '../../../server/cluster/listener.ts';
+import {
+  openReplicaStorage,
+  type ReplicaStorage,
+} from '../../../server/replica/replica-storage.ts';
+import { openReplica, type Replica } from '../../../server/replica/replica.ts';
+import { replicaSettings } from '../../../server/replica/settings.ts';
+import { SEGMENT_BYTES_DEFAULT, openDurableLogOn } from '../../../server/storage/durable-log.ts';
+import { systemFiles, type LogFiles } from '../../../server/storage/log-files.ts';
+import { MARK_PREFIX, type Loaded, type LoadOptions, type PeerCommand } from './peer.ts';
+import { createPlainNetwork } from './plain-network.ts';
+
+const SILENT = { info() {}, warn() {}, error() {} };
+/** Keys that are written again and again, as those of a real store are. */
+const KEYS = 16_384;
+
+const [id = '', directory = '', credentialsDirectory = '', security = 'tls', syncDelayMs = '0'] =
+  process.argv.slice(2);
+const credentials = {
+  certificatePem: readFileSync(join(credentialsDirectory, 'certificate.pem'), 'utf8'),
+  privateKeyPem: readFileSync(join(credentialsDirectory, 'key.pem'), 'utf8'),
+};
+
+const network =
+  security === 'plain'
+    ? createPlainNetwork()
+    : createClusterNetwork({ host: '127.0.0.1', port: 0, logger: SILENT });
+await network.bind();
+const address = `127.0.0.1:${network.port()}`;
+const replica = await openReplica({
+  nodeId: id,
+  clusterAddress: () => address,
+  storage: await openStorage(Number(syncDelayMs)),
+  network,
+  settings: replicaSettings(),
+  logger: SILENT,
+  onFatal: (error) => {
+    process.stderr.write(`${id} failed: ${String(error)}\n`);
+    process.exit(1);
+  },
+});
+
+/** A slow disk is imitated in this thread, which has nothing else to do when one caller waits. */
+async function openStorage(delayMs: number): Promise<ReplicaStorage> {
+  const storage = await openReplicaStorage(directory, { nodeId: id, logThread: 'worker' });
+  if (delayMs === 0) return storage;
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  const slowFiles: LogFiles = {
+    ...systemFiles,
+    datasync: (file) => {
+      systemFiles.datasync(file);
+      Atomics.wait(clock, 0, 0, delayMs);
+    },
+  };
+  return {
+    ...storage,
+    openLog: () =>
+      openDurableLogOn(slowFiles, join(directory, 'log'), {
+        thread: 'inline',
+        segmentBytes: SEGMENT_BYTES_DEFAULT,
+        identity: id,
+      }),
+  };
+}
+
+const marks = new Map<string, number>();
+replica.changeFeed.subscribe((change) => {
+  if (change.kind !== 'keys') return;
+  const nowUs = monotonicUs();
+  for (const key of change.keys) if (key.startsWith(MARK_PREFIX)) marks.set(key, nowUs);
+});
+
+answer({ address });
+for await (const line of createInterface({ input: process.stdin })) {
+  answer(await carryOut(JSON.parse(line) as PeerCommand));
+}
+await replica.close();
+process.exit(0);
+
+async function carryOut(command: PeerCommand): Promise<unknown> {
+  switch (command.do) {
+    case 'bootstrap':
+      await replica.replication.bootstrap(credentials);
+      return null;
+    case 'add':
+      await replica.replication.addServer({ id: command.id, address: command.address });
+      return null;
+    case 'start':
+      await replica.replication.start(credentials);
+      return null;
+    case 'load':
+      return await load(replica, command);
+    case 'voters':
+      return replica.replication
+        .configuration()
+        .servers.filter(({ suffrage }) => suffrage === 'voter').length;
+    case 'marks': {
+      const taken = Object.fromEntries(marks);
+      marks.clear();
+      return taken;
+    }
+    case 'cpu': {
+      const { user, system } = process.cpuUsage();
+      return user + system;
+    }
+  }
+}
+
+/** Writes from as many loops as asked, until the count or the time is used up. */
+async function load({ physical }: Replica, options: LoadOptions): Promise<Loaded> {
+  const { concurrency, ms, count, gapMs, bytes, markEvery } = options;
+  const value = randomBytes(bytes);
+  const latenciesUs: number[] = [];
+  const acks: Record<string, number> = {};
+  const startUs = monotonicUs();
+  const endUs = startUs + ms * 1000;
+  const countMax = count > 0 ? count : Infinity;
+  let number = 0;
+  const loop = async (): Promise<void> => {
+    while (monotonicUs() < endUs && number < countMax) {
+      number += 1;
+      const isMarked = markEvery > 0 && number % markEvery === 0;
+      const key = isMarked ? `${MARK_PREFIX}${number}` : `key-${number % KEYS}`;
+      const sentUs = monotonicUs();
+      await physical.write([{ kind: 'put', key, value }]);
+      const ackUs = monotonicUs();
+      latenciesUs.push(ackUs - sentUs);
+      if (isMarked) acks[key] = ackUs;
+      if (gapMs > 0) await delay(gapMs);
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, loop));
+  const elapsedMs = (monotonicUs() - startUs) / 1000;
+  const sorted = Float64Array.from(latenciesUs).sort();
+  const at = (q: number): number =>
+    sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? NaN;
+  return { ops: sorted.length, ms: elapsedMs, p50Us: at(0.5), p99Us: at(0.99), acks };
+}
+
+/** CLOCK_MONOTONIC, which all processes of a host share. */
+function monotonicUs(): number {
+  return Number(process.hrtime.bigint()) / 1000;
+}
+
+function answer(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value)}\n`);
+}
