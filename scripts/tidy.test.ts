@@ -27,6 +27,7 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
       'server/core/ports.ts',
       'server/errors.ts',
       'server/frames.ts',
+      'server/refusal-log.ts',
     ],
   },
   {
@@ -51,6 +52,7 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
       'server/core/backend.ts',
       'server/errors.ts',
       'server/frames.ts',
+      'server/refusal-log.ts',
     ],
   },
   {

@@ -14,14 +14,18 @@ export class FrameError extends Error {
 
 export class FrameReader {
   readonly #payloadBytesMax: number;
+  /** Of the next frame: the first one may have a limit of its own. */
+  #limit: number;
   #length = Buffer.allocUnsafe(LENGTH_BYTES);
   #lengthFilled = 0;
   /** The payload that is being filled, once its length is known and no chunk holds it whole. */
   #payload: Buffer | undefined;
   #payloadFilled = 0;
 
-  constructor(payloadBytesMax: number) {
+  /** A stranger is believed less: its first frame may be bounded more tightly than what follows. */
+  constructor(payloadBytesMax: number, firstPayloadBytesMax = payloadBytesMax) {
     this.#payloadBytesMax = payloadBytesMax;
+    this.#limit = firstPayloadBytesMax;
   }
 
   /**
@@ -62,9 +66,10 @@ export class FrameReader {
 
   #checkedLength(): number {
     const length = this.#length.readUInt32LE(0);
-    if (length === 0 || length > this.#payloadBytesMax) {
-      throw new FrameError(`frame of ${length} bytes, allowed are 1 to ${this.#payloadBytesMax}`);
+    if (length === 0 || length > this.#limit) {
+      throw new FrameError(`frame of ${length} bytes, allowed are 1 to ${this.#limit}`);
     }
+    this.#limit = this.#payloadBytesMax;
     return length;
   }
 }

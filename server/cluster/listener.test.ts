@@ -159,3 +159,21 @@ test.each(['', 'host', ':1', 'host:', 'host:65536', '::1:8201', '[x]:1', 'http:/
   'splitAddress(%j) is refused',
   (address) => expect(() => splitAddress(address)).toThrow('not a host:port address'),
 );
+
+test('whoever holds handshakes open pushes out only others of the kind, and is said once', async () => {
+  const lines: object[] = [];
+  const network = await listening(ours, {
+    handshakesMax: 8,
+    logger: { info() {}, warn: (fields) => lines.push(fields) },
+  });
+  const silent = Array.from({ length: 50 }, () => connectTcp(network.port(), '127.0.0.1'));
+  for (const socket of silent) socket.on('error', () => undefined);
+  const closed = silent.slice(0, 42).map((socket) => {
+    socket.resume();
+    return new Promise((resolve) => socket.on('close', resolve));
+  });
+  await Promise.all(closed);
+  expect(await isAnswered(network, network.address)).toBe(true);
+  for (const socket of silent) socket.destroy();
+  expect(lines.length).toBeLessThanOrEqual(1);
+});

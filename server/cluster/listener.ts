@@ -13,6 +13,7 @@ import { isIPv6 } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { connect, createServer } from 'node:tls';
 import type { ClusterCredentials } from '../core/ports.ts';
+import { RefusalLog } from '../refusal-log.ts';
 import { certificateDer } from './credentials.ts';
 
 export type ClusterProtocol = 'bao-raft/1' | 'bao-forward/1';
@@ -29,6 +30,8 @@ export type ClusterNetworkOptions = {
   readonly logger: ClusterLogger;
   /** Beyond it new connections are dropped. */
   readonly connectionsMax?: number;
+  /** Beyond it the oldest of those that have not proved who they are is dropped. */
+  readonly handshakesMax?: number;
   readonly handshakeTimeoutMs?: number;
 };
 
@@ -51,6 +54,8 @@ export type ClusterNetwork = {
 const PROTOCOLS: ClusterProtocol[] = ['bao-raft/1', 'bao-forward/1'];
 /** Two per peer and a pool per standby in use; far more only if something is wrong. */
 const CONNECTIONS_MAX = 1024;
+/** Far more than a cluster needs at once; strangers who prove nothing push only each other out. */
+const HANDSHAKES_MAX = 64;
 /** A handshake is two local round trips; OpenBao waits 30 s. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** A node that takes longer to answer is as good as gone: requests wait for it. */
@@ -76,18 +81,28 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
     minVersion: 'TLSv1.3',
   });
   server.maxConnections = options.connectionsMax ?? CONNECTIONS_MAX;
-  server.on('connection', (socket) => track(sockets, socket));
+  const refusals = new RefusalLog((fields, event) => logger.warn(fields, event));
+  const handshakes = new Handshakes(options.handshakesMax ?? HANDSHAKES_MAX);
+  server.on('connection', (socket) => {
+    track(sockets, socket);
+    handshakes.begin(socket);
+  });
   server.on('tlsClientError', (error, socket) => {
-    logger.info({ remoteAddress: socket.remoteAddress, reason: error.message }, 'peer refused');
+    const { remoteAddress } = socket;
+    refusals.say('peer refused', { remoteAddress, reason: error.message });
     socket.destroy();
   });
   server.on('error', (error) => logger.warn({ reason: error.message }, 'cluster listener failed'));
-  server.on('drop', () => logger.warn({ limit: server.maxConnections }, 'peer limit reached'));
+  server.on('drop', () => {
+    refusals.say('peer refused', { reason: `more than ${server.maxConnections} connections` });
+  });
   server.on('secureConnection', (socket) => {
     socket.on('error', ignore);
+    handshakes.end(socket);
     const handler = handlers.get(String(socket.alpnProtocol));
     if (identity === undefined || handler === undefined || !presents(socket, identity.der)) {
-      logger.info({ remoteAddress: socket.remoteAddress, reason: 'identity' }, 'peer refused');
+      const { remoteAddress } = socket;
+      refusals.say('peer refused', { remoteAddress, reason: 'identity' });
       socket.destroy();
       return;
     }
@@ -139,6 +154,39 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
       handlers.set(protocol, handler);
     },
   };
+}
+
+/**
+ * Connections that have not proved who they are. They are bounded apart, and the oldest goes first:
+ * a peer is done within milliseconds, whoever holds places does not get far.
+ */
+class Handshakes {
+  readonly #max: number;
+  /** By the address of the other side, which the TLS socket shares with the one below it. */
+  readonly #pending = new Map<string, Socket>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
+
+  begin(socket: Socket): void {
+    const key = endOf(socket);
+    this.#pending.set(key, socket);
+    socket.once('close', () => {
+      if (this.#pending.get(key) === socket) this.#pending.delete(key);
+    });
+    if (this.#pending.size <= this.#max) return;
+    const [oldest] = this.#pending.values();
+    oldest?.destroy();
+  }
+
+  end(socket: Socket): void {
+    this.#pending.delete(endOf(socket));
+  }
+}
+
+function endOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 function dialTls(

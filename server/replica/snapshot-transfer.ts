@@ -18,7 +18,8 @@ import { FrameError, FrameReader } from '../frames.ts';
 import type { InstallSnapshot, NodeId } from '../raft/message.ts';
 import type { Store } from '../storage/store.ts';
 import type { ReplicaLogger, SnapshotConnection } from './transport.ts';
-import { decodeFrame, encodeControl, encodeMessage } from './wire.ts';
+import { encodeControl, SNAPSHOT_ID_BYTES } from './control-frames.ts';
+import { decodeFrame, encodeMessage } from './wire.ts';
 
 /** Sent and not acknowledged: some chunks, so that disk and network overlap. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
@@ -132,7 +133,8 @@ class Outgoing {
 
   async end(message: InstallSnapshot): Promise<void> {
     const sha256 = this.#hash.digest();
-    this.#write(encodeControl({ kind: 'snapshotEnd', size: this.#offset, sha256 }));
+    const id = Buffer.alloc(SNAPSHOT_ID_BYTES);
+    this.#write(encodeControl({ kind: 'snapshotManifest', id, size: this.#offset, sha256 }));
     this.#write(encodeMessage(message));
     await this.#until(() => this.#isComplete);
   }
@@ -264,7 +266,7 @@ class Spool {
 
   /** Returns what to acknowledge, if anything. */
   async take(frame: ReturnType<typeof decodeFrame>): Promise<number | undefined> {
-    if (frame.kind === 'snapshotEnd') {
+    if (frame.kind === 'snapshotManifest') {
       const isEqual = frame.size === this.#size && frame.sha256.equals(this.#hash.digest());
       if (!isEqual) throw new FrameError('size or digest differ');
       this.#isVerified = true;

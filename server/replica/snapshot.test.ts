@@ -10,7 +10,8 @@ import {
   type ReplicaClusterOptions,
 } from '../testing/replica-cluster.ts';
 import type { ReplicaStorage } from './replica-storage.ts';
-import { encodeControl, encodeMessage } from './wire.ts';
+import { encodeControl } from './control-frames.ts';
+import { encodeMessage } from './wire.ts';
 
 const clusters: ReplicaCluster[] = [];
 
@@ -100,13 +101,19 @@ test('a snapshot that is damaged or too large is refused, and the node lives on'
   const clusterId = createHash('sha256').update('').digest('hex');
   const bytes = Buffer.from('not a snapshot');
   const sha256 = createHash('sha256').update(bytes).digest();
+  const manifestId = Buffer.alloc(16);
   const configuration = { servers: [] };
   const snapshot = { lastIncludedIndex: 99, lastIncludedTerm: 1, configuration };
   const message = { kind: 'installSnapshot', from: 'n9', to: 'n1', term: 1, snapshot } as const;
   const id = { kind: 'hello', purpose: 'snapshot', from: 'n9', to: 'n1', address: 'h:1' } as const;
   const hello = encodeControl({ ...id, clusterId: cluster.clusterId() });
   const chunk = encodeControl({ kind: 'snapshotChunk', offset: 0, bytes });
-  const end = encodeControl({ kind: 'snapshotEnd', size: bytes.length, sha256 });
+  const end = encodeControl({
+    kind: 'snapshotManifest',
+    id: manifestId,
+    size: bytes.length,
+    sha256,
+  });
   const install = encodeMessage(message);
   const attempts = {
     'another cluster': [encodeControl({ ...id, clusterId }), chunk],
@@ -115,9 +122,18 @@ test('a snapshot that is damaged or too large is refused, and the node lives on'
     'wrong digest': [
       hello,
       chunk,
-      encodeControl({ kind: 'snapshotEnd', size: bytes.length, sha256: Buffer.alloc(32) }),
+      encodeControl({
+        kind: 'snapshotManifest',
+        id: manifestId,
+        size: bytes.length,
+        sha256: Buffer.alloc(32),
+      }),
     ],
-    'wrong size': [hello, chunk, encodeControl({ kind: 'snapshotEnd', size: 1, sha256 })],
+    'wrong size': [
+      hello,
+      chunk,
+      encodeControl({ kind: 'snapshotManifest', id: manifestId, size: 1, sha256 }),
+    ],
     'a gap': [hello, encodeControl({ kind: 'snapshotChunk', offset: 5, bytes })],
     'a chunk after the end': [hello, chunk, end, chunk],
     'too large': [

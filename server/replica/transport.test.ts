@@ -1,96 +1,20 @@
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { afterEach, beforeAll, expect, test } from 'vitest';
-import { createClusterCredentials } from '../cluster/credentials.ts';
-import { createClusterNetwork } from '../cluster/listener.ts';
-import type { ClusterNetwork } from '../cluster/listener.ts';
-import type { ClusterCredentials } from '../core/ports.ts';
+import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Message } from '../raft/message.ts';
-import { silentLogger } from '../testing/replica-cluster.ts';
-import { Transport } from './transport.ts';
-import { encodeControl, encodeMessage } from './wire.ts';
+import { appendOf, heartbeat, TransportNodes } from '../testing/transport-nodes.ts';
+import type { TransportNode } from '../testing/transport-nodes.ts';
 
-const ends: (() => Promise<void>)[] = [];
-let credentials: ClusterCredentials;
+let nodes: TransportNodes;
 
-beforeAll(async () => {
-  credentials = await createClusterCredentials();
+beforeEach(async () => {
+  nodes = await TransportNodes.create();
 });
 
-afterEach(async () => {
-  for (const end of ends.splice(0)) await end();
-});
-
-type Node = {
-  readonly transport: Transport;
-  readonly network: ClusterNetwork;
-  readonly address: string;
-  readonly received: Message[];
-  readonly unreachable: string[];
-  readonly accepted: Socket[];
-  /** Resolves when so many messages have been received in all. */
-  hasReceived(count: number): Promise<void>;
-  /** Resolves at the next report of that kind. */
-  isUnreachable(): Promise<void>;
-};
-
-async function node(nodeId: string, addresses: Map<string, string>): Promise<Node> {
-  const network = createClusterNetwork({ host: '127.0.0.1', port: 0, logger: silentLogger });
-  const [received, unreachable, accepted]: [Message[], string[], Socket[]] = [[], [], []];
-  let wake = (): void => undefined;
-  network.onConnection('bao-raft/1', (socket) => {
-    accepted.push(socket);
-    transport.accept(socket);
-  });
-  await network.listen(credentials);
-  const address = `127.0.0.1:${network.port()}`;
-  const transport = new Transport({
-    clusterId: 'cluster',
-    nodeId,
-    address,
-    network,
-    logger: silentLogger,
-    addressOf: (id) => addresses.get(id),
-    onMessage: (message) => {
-      received.push(message);
-      wake();
-    },
-    onUnreachable: (id) => {
-      unreachable.push(id);
-      wake();
-    },
-    onSnapshotConnection: () => undefined,
-  });
-  const until = async (condition: () => boolean): Promise<void> => {
-    while (!condition()) await new Promise<void>((resolve) => (wake = resolve));
-  };
-  ends.push(async () => {
-    transport.close();
-    await network.close();
-  });
-  return {
-    ...{ transport, network, address, received, unreachable, accepted },
-    hasReceived: (count) => until(() => count <= received.length),
-    isUnreachable: () => {
-      const before = unreachable.length;
-      return until(() => before < unreachable.length);
-    },
-  };
-}
-
-const heartbeat = (from: string, to: string, leaderCommit: number): Message => ({
-  ...{ kind: 'heartbeat', from, to, term: 1, leaderCommit },
-});
-
-function appendOf(from: string, to: string, bytes: number): Message {
-  const entries = [{ index: 1, term: 1, kind: 'command' as const, command: Buffer.alloc(bytes) }];
-  const previous = { prevLogIndex: 0, prevLogTerm: 0, leaderCommit: 0 };
-  return { kind: 'appendEntries', from, to, term: 1, ...previous, entries };
-}
+afterEach(() => nodes.close());
 
 test('messages arrive in order; the answer finds its way without any configuration', async () => {
   const addresses = new Map<string, string>();
-  const [one, two] = [await node('n1', addresses), await node('n2', new Map())];
+  const [one, two] = [await nodes.node('n1', addresses), await nodes.node('n2', new Map())];
   addresses.set('n2', two.address);
   const sent = Array.from({ length: 100 }, (_, number) => heartbeat('n1', 'n2', number));
   for (const message of sent) one.transport.send(message);
@@ -106,14 +30,14 @@ test('messages arrive in order; the answer finds its way without any configurati
 
 test('a peer that is away is reported, and reached when it is back', async () => {
   const addresses = new Map<string, string>();
-  const one = await node('n1', addresses);
+  const one = await nodes.node('n1', addresses);
   one.transport.send(heartbeat('n1', 'n2', 1));
   const reported = one.isUnreachable();
   one.transport.flush();
   await reported;
   expect(one.unreachable).toEqual(['n2']);
 
-  const two = await node('n2', new Map([['n1', one.address]]));
+  const two = await nodes.node('n2', new Map([['n1', one.address]]));
   addresses.set('n2', two.address);
   // Its greeting ends the back-off.
   two.transport.greet('n1');
@@ -128,8 +52,8 @@ test('a peer that is away is reported, and reached when it is back', async () =>
 
 test('a lost connection is reported and dialled anew', async () => {
   const addresses = new Map<string, string>();
-  const [one, two] = [await node('n1', addresses), await node('n2', new Map())];
-  addresses.set('n2', two.address);
+  const [one, two] = [await nodes.node('n1', addresses), await nodes.node('n2', addresses)];
+  addresses.set('n1', one.address).set('n2', two.address);
   one.transport.send(heartbeat('n1', 'n2', 1));
   one.transport.flush();
   await two.hasReceived(1);
@@ -147,49 +71,83 @@ test('a lost connection is reported and dialled anew', async () => {
   expect(two.accepted).toHaveLength(2);
 });
 
-test('a peer that does not read costs a bounded queue; small messages still have room', async () => {
-  const addresses = new Map<string, string>();
-  const [one, two] = [await node('n1', addresses), await node('n2', new Map())];
-  addresses.set('n2', two.address);
-  const mib = 1024 * 1024;
-  // Not flushed: as if the socket took nothing.
-  for (let count = 0; count < 20; count += 1) one.transport.send(appendOf('n1', 'n2', mib));
-  expect(one.unreachable.length).toBe(13);
-  one.transport.send(heartbeat('n1', 'n2', 9));
-  expect(one.unreachable.length).toBe(13);
-  one.transport.flush();
-  await two.hasReceived(8);
-  expect(two.received.at(-1)).toEqual(heartbeat('n1', 'n2', 9));
-});
+/** Accepts like `two`, but never reads what comes on `bulk`. */
+function ignoringBulk(two: TransportNode): Socket[] {
+  const bulk: Socket[] = [];
+  const accept = two.transport.accept.bind(two.transport);
+  two.transport.accept = (socket) => {
+    socket.once('data', (chunk: Buffer) => {
+      // The first connection is `control`, whose hello comes alone.
+      if (two.accepted.length === 1) {
+        accept(socket);
+        socket.emit('data', chunk);
+        return;
+      }
+      bulk.push(socket);
+      socket.pause();
+    });
+  };
+  return bulk;
+}
 
-test('whoever breaks the format loses the connection, the others do not notice', async () => {
+test('appends that nobody reads delay no heartbeat, and cost a bounded queue', async () => {
   const addresses = new Map<string, string>();
-  const [one, two] = [await node('n1', addresses), await node('n2', new Map())];
+  const [one, two] = [await nodes.node('n1', addresses), await nodes.node('n2', new Map())];
   addresses.set('n2', two.address);
-  const good = { kind: 'hello', purpose: 'messages', clusterId: 'cluster' } as const;
-  const hello = encodeControl({ ...good, from: 'n3', to: 'n2', address: 'h:1' });
-  const stranger = encodeControl({ ...good, clusterId: 'x', from: 'n3', to: 'n2', address: 'h:1' });
-  const astray = encodeControl({ ...good, from: 'n3', to: 'n9', address: 'h:1' });
-  const itself = encodeControl({ ...good, from: 'n2', to: 'n2', address: 'h:1' });
-  const rows = [
-    [stranger],
-    [astray],
-    [itself],
-    [encodeMessage(heartbeat('n3', 'n2', 1))],
-    [hello, hello],
-    [hello, [Buffer.from('ffffffff', 'hex')]],
-    [hello, [Buffer.from('0200000009ff', 'hex')]],
-    [hello, encodeControl({ kind: 'snapshotReceived', offset: 1 })],
-  ];
-  for (const parts of rows) {
-    const socket = await one.network.dial(two.address, 'bao-raft/1');
-    const closed = once(socket, 'close');
-    socket.resume();
-    socket.write(Buffer.concat(parts.flat()));
-    await closed;
-  }
+  const bulk = ignoringBulk(two);
   one.transport.send(heartbeat('n1', 'n2', 1));
   one.transport.flush();
   await two.hasReceived(1);
-  expect(two.received).toEqual([heartbeat('n1', 'n2', 1)]);
+  const mib = 1024 * 1024;
+  let lost = one.unreachable.length;
+  for (let count = 2; count < 100; count += 1) {
+    one.transport.send(appendOf('n1', 'n2', mib));
+    one.transport.send(heartbeat('n1', 'n2', count));
+    one.transport.flush();
+    await two.hasReceived(count);
+    expect(one.transport.backlogBytes('n2')).toBeLessThanOrEqual(18 * mib);
+    lost = one.unreachable.length;
+  }
+  expect(bulk).toHaveLength(1);
+  // 98 MiB went nowhere: what the bound did not hold was reported.
+  expect(lost).toBeGreaterThan(3);
+  expect(two.received.every(({ kind }) => kind === 'heartbeat')).toBe(true);
+});
+
+test('small appends follow a large one that is unanswered, and return to control after it', async () => {
+  const addresses = new Map<string, string>();
+  const [one, two] = [await nodes.node('n1', addresses), await nodes.node('n2', new Map())];
+  addresses.set('n2', two.address);
+  const [large, small] = [100 * 1024, 10];
+  const append = (prevLogIndex: number, bytes: number): Message => {
+    const entry = { index: prevLogIndex + 1, term: 1, kind: 'command' as const };
+    const entries = [{ ...entry, command: Buffer.alloc(bytes) }];
+    const previous = { prevLogIndex, prevLogTerm: 1, leaderCommit: 0 };
+    return { kind: 'appendEntries', from: 'n1', to: 'n2', term: 1, ...previous, entries };
+  };
+  const answer = (matchIndex: number): Message => ({
+    ...{ kind: 'appendEntriesResponse', from: 'n2', to: 'n1', term: 1, success: true, matchIndex },
+    ...{ rejectedIndex: 0, hintIndex: 0, hintTerm: 0, appliedIndex: 0 },
+  });
+  const indexes = (): number[] =>
+    two.received.map((each) => (each.kind === 'appendEntries' ? each.prevLogIndex : -1));
+  for (let index = 0; index < 50; index += 1) {
+    one.transport.send(append(index, index % 10 === 0 ? large : small));
+    one.transport.flush();
+  }
+  await two.hasReceived(50);
+  expect(indexes()).toEqual(Array.from({ length: 50 }, (_, index) => index));
+  const bytesRead = (): number[] => two.accepted.map((socket) => socket.bytesRead);
+  const before = bytesRead();
+  const bulk = before.indexOf(Math.max(...before));
+  expect(before).toHaveLength(2);
+
+  two.transport.send(answer(50));
+  two.transport.flush();
+  await one.hasReceived(1);
+  one.transport.send(append(50, small));
+  one.transport.flush();
+  await two.hasReceived(51);
+  expect(bytesRead()[bulk]).toBe(before[bulk]);
+  expect(bytesRead()[1 - bulk]).toBeGreaterThan(before[1 - bulk] ?? Infinity);
 });

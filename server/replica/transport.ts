@@ -1,26 +1,25 @@
 /**
- * Messages between peers: one connection per ordered pair of nodes, dialled by the sender when it
- * first has something to say. Answers travel on the connection of the other direction.
+ * Messages between peers, over connections that the sender dials when it first has something to
+ * say: `control` and `bulk` (`peer-lanes.ts`). Answers travel on those of the other direction.
  *
  * Nothing is guaranteed, as raft asks for nothing: what cannot be sent is dropped and reported as
- * unreachable. The bounds are what matters here: a peer that does not read costs at most
- * `QUEUE_BYTES_MAX`, a peer that is away one dial per back-off.
+ * unreachable. The bounds are what matters here: a peer that does not read costs at most what its
+ * lanes hold, a peer that is away one dial per back-off, and nodes that nobody configured are few.
  *
- * A network that swallows everything shows no error for minutes. So the receiver says `seen` within a
- * second of a frame, and the sender gives up a connection that stays silent.
+ * All nodes hold one certificate, so a hello's word for who dials must be taken, but for one case:
+ * a node that is connected is not believed to be somewhere else as well.
  */
 
 import type { Socket } from 'node:net';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { Message, NodeId } from '../raft/message.ts';
-import type { Hello } from './wire.ts';
-import {
-  decodeFrame,
-  decodeHello,
-  encodeControl,
-  encodeMessage,
-  PEER_FRAME_BYTES_MAX,
-} from './wire.ts';
+import { RefusalLog } from '../refusal-log.ts';
+import { decodeHello, encodeControl, HELLO_BYTES_MAX } from './control-frames.ts';
+import type { Hello } from './control-frames.ts';
+import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
+import { SEEN_INTERVAL_MS } from './peer-lane.ts';
+import { PeerLanes } from './peer-lanes.ts';
+import { decodeFrame } from './wire.ts';
 
 /** What the replica needs of the cluster network (`cluster/listener.ts`). */
 export type PeerNetwork = {
@@ -48,9 +47,7 @@ export type TransportOptions = {
   onSnapshotConnection(connection: SnapshotConnection): void;
 };
 
-type Introduction = { readonly address: string; readonly configured: string | undefined };
-
-/** A connection of its own per snapshot, so that bulk never delays a heartbeat. */
+/** Of its own per snapshot: its receiver stops reading while its disk is busy. */
 export type SnapshotConnection = {
   readonly from: NodeId;
   readonly socket: Socket;
@@ -58,28 +55,32 @@ export type SnapshotConnection = {
   readonly early: readonly Buffer[];
 };
 
-/** As in etcd's per-peer stream buffers, in bytes: a second of traffic at full speed. */
-const QUEUE_BYTES_MAX = 8 * 1024 * 1024;
-/** Beyond the queue there is room for what is small and urgent: votes and heartbeats. */
-const QUEUE_BYTES_RESERVE = 64 * 1024;
-const BACKOFF_MS_MIN = 50;
-const BACKOFF_MS_MAX = 1_000;
+type Caller = {
+  readonly address: string;
+  /** What the configuration said when the caller introduced itself. */
+  readonly configured: string | undefined;
+  /** Open connections, by purpose. */
+  readonly sockets: Map<Hello['purpose'], Socket>;
+};
+
+type Opening = { readonly reader: FrameReader; readonly early: readonly Buffer[] };
+
 const HELLO_TIMEOUT_MS = 10_000;
-const SEEN_INTERVAL_MS = 1_000;
-const SEEN_TIMEOUT_MS = 5_000;
+/** A node that joins does not know its leader yet; two more may want to lead meanwhile. */
+const STRANGERS_MAX = 8;
 
 export class Transport {
   readonly #options: TransportOptions;
-  readonly #peers = new Map<NodeId, Peer>();
+  readonly #refusals: RefusalLog;
+  readonly #peers = new Map<NodeId, PeerLanes>();
   /** Peers that have something to flush. */
-  readonly #dirty = new Set<Peer>();
-  /** Addresses from hellos, with what the configuration said then. */
-  readonly #introduced = new Map<NodeId, Introduction>();
-  readonly #incoming = new Map<NodeId, Socket>();
+  readonly #dirty = new Set<PeerLanes>();
+  readonly #callers = new Map<NodeId, Caller>();
   #isClosed = false;
 
   constructor(options: TransportOptions) {
     this.#options = options;
+    this.#refusals = new RefusalLog((fields, event) => options.logger.warn(fields, event));
   }
 
   /**
@@ -107,8 +108,8 @@ export class Transport {
     const { network, clusterId, nodeId: from, address: own, addressOf } = this.#options;
     // A peer's own word is younger than the configuration, unless that has changed since.
     const configured = addressOf(to);
-    const introduced = this.#introduced.get(to);
-    const address = introduced?.configured === configured ? introduced?.address : configured;
+    const caller = this.#callers.get(to);
+    const address = caller?.configured === configured ? caller?.address : configured;
     if (address === undefined) throw new Error(`the address of node ${to} is not known`);
     const socket = await network.dial(address, 'bao-raft/1');
     if (this.#isClosed) {
@@ -120,10 +121,17 @@ export class Transport {
     return socket;
   }
 
+  /** Bytes that wait for one peer. */
+  backlogBytes(id: NodeId): number {
+    return this.#peers.get(id)?.backlogBytes ?? 0;
+  }
+
   /** Takes over an incoming connection of the network. */
   accept(socket: Socket): void {
-    const reader = new FrameReader(PEER_FRAME_BYTES_MAX);
-    const timer = setTimeout(() => socket.destroy(), HELLO_TIMEOUT_MS);
+    const reader = new FrameReader(PEER_FRAME_BYTES_MAX, HELLO_BYTES_MAX);
+    const timer = setTimeout(() => {
+      this.#refuse(socket, 'no hello in time');
+    }, HELLO_TIMEOUT_MS);
     const onClose = (): void => clearTimeout(timer);
     const onData = (chunk: Buffer): void => {
       this.#guard(socket, () => {
@@ -142,43 +150,72 @@ export class Transport {
   close(): void {
     this.#isClosed = true;
     for (const peer of this.#peers.values()) peer.close();
-    for (const socket of this.#incoming.values()) socket.destroy();
+    for (const { sockets } of this.#callers.values()) {
+      for (const socket of sockets.values()) socket.destroy();
+    }
   }
 
-  #peer(id: NodeId): Peer {
+  #peer(id: NodeId): PeerLanes {
     const known = this.#peers.get(id);
     if (known !== undefined) return known;
-    const peer = new Peer(
-      () => this.dial(id, 'messages'),
-      () => this.#options.onUnreachable(id),
-    );
+    const peer = new PeerLanes({
+      dial: (lane) => this.dial(id, lane),
+      onLoss: () => this.#options.onUnreachable(id),
+    });
     this.#peers.set(id, peer);
     return peer;
   }
 
-  #welcome(
-    socket: Socket,
-    hello: Hello,
-    { reader, early }: { reader: FrameReader; early: readonly Buffer[] },
-  ): void {
+  #welcome(socket: Socket, hello: Hello, opening: Opening): void {
     const { clusterId, nodeId } = this.#options;
-    const { from } = hello;
+    const { from, purpose } = hello;
     if (this.#isClosed || hello.clusterId !== clusterId) throw new FrameError('another cluster');
-    if (hello.to !== nodeId) throw new FrameError(`meant for node ${hello.to}`);
-    if (from === nodeId || from === '') throw new FrameError(`from node "${from}"`);
-    const configured = this.#options.addressOf(from);
-    this.#introduced.set(from, { address: hello.address, configured });
-    if (hello.purpose === 'snapshot') {
-      this.#options.onSnapshotConnection({ from, socket, reader, early });
+    if (hello.to !== nodeId) throw new FrameError('meant for another node');
+    if (from === nodeId || from === '') throw new FrameError('from no other node');
+    const caller = this.#admit(hello);
+    this.#callers.set(from, caller);
+    // The peer has dialled anew: what it had before is dead, even if no error came.
+    caller.sockets.get(purpose)?.destroy();
+    caller.sockets.set(purpose, socket);
+    socket.on('close', () => {
+      if (caller.sockets.get(purpose) === socket) caller.sockets.delete(purpose);
+      if (caller.sockets.size === 0) this.#forgetStranger(from);
+    });
+    if (purpose === 'snapshot') {
+      this.#options.onSnapshotConnection({ from, socket, ...opening });
       return;
     }
     this.#peers.get(from)?.forgetBackoff();
-    // The peer has dialled anew: what it had before is dead, even if no error came.
-    this.#incoming.get(from)?.destroy();
-    this.#incoming.set(from, socket);
-    socket.on('close', () => {
-      if (this.#incoming.get(from) === socket) this.#incoming.delete(from);
-    });
+    this.#listen(socket, from, opening);
+  }
+
+  /** Throws `FrameError` if the caller cannot be who it says, or is one stranger too many. */
+  #admit({ from, address }: Hello): Caller {
+    const configured = this.#options.addressOf(from);
+    const known = this.#callers.get(from);
+    if (known === undefined || known.sockets.size === 0) {
+      const isFull = STRANGERS_MAX <= this.#strangerCount();
+      if (configured === undefined && isFull) throw new FrameError('too many unknown nodes');
+      return { address, configured, sockets: new Map() };
+    }
+    if (known.address !== address) throw new FrameError('the node is connected from elsewhere');
+    return { address, configured, sockets: known.sockets };
+  }
+
+  #strangerCount(): number {
+    const ids = [...this.#callers.keys()];
+    return ids.filter((id) => this.#options.addressOf(id) === undefined).length;
+  }
+
+  /** What is kept of a node ends with its last connection, unless it is configured. */
+  #forgetStranger(id: NodeId): void {
+    if (this.#options.addressOf(id) !== undefined) return;
+    this.#callers.delete(id);
+    this.#peers.get(id)?.close();
+    this.#peers.delete(id);
+  }
+
+  #listen(socket: Socket, from: NodeId, { reader, early }: Opening): void {
     let seenTimer: NodeJS.Timeout | undefined;
     socket.on('close', () => clearTimeout(seenTimer));
     const receive = (payloads: readonly Buffer[]): void => {
@@ -197,12 +234,13 @@ export class Transport {
     switch (frame.kind) {
       case 'hello':
       case 'seen':
+      case 'snapshotManifest':
       case 'snapshotChunk':
-      case 'snapshotEnd':
       case 'snapshotReceived':
       case 'installSnapshot':
         throw new FrameError(`unexpected ${frame.kind}`);
       default:
+        if (frame.kind === 'appendEntriesResponse') this.#peers.get(from)?.heard(frame);
         this.#options.onMessage(frame);
     }
   }
@@ -213,116 +251,13 @@ export class Transport {
       read();
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
-      const { remoteAddress } = socket;
-      this.#options.logger.warn({ remoteAddress, reason: error.message }, 'peer sent garbage');
-      socket.destroy();
+      this.#refuse(socket, error.message);
     }
   }
-}
 
-/** The sending side towards one peer. */
-class Peer {
-  readonly #dial: () => Promise<Socket>;
-  readonly #onUnreachable: () => void;
-  #socket: Socket | undefined;
-  #isDialing = false;
-  #isClosed = false;
-  #nextDialMs = 0;
-  #backoffMs = BACKOFF_MS_MIN;
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
-  /** When the oldest write happened that no `seen` has followed. */
-  #unseenSinceMs: number | undefined;
-
-  constructor(dial: () => Promise<Socket>, onUnreachable: () => void) {
-    this.#dial = dial;
-    this.#onUnreachable = onUnreachable;
-  }
-
-  enqueue(message: Message): void {
-    const queuedBytes = this.#pendingBytes + (this.#socket?.writableLength ?? 0);
-    const limit = QUEUE_BYTES_MAX + (message.kind === 'appendEntries' ? 0 : QUEUE_BYTES_RESERVE);
-    const parts = encodeMessage(message);
-    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
-    // A single message always fits into an empty queue, however large.
-    if (queuedBytes > 0 && queuedBytes + bytes > limit) {
-      this.#onUnreachable();
-      return;
-    }
-    this.#pending.push(...parts);
-    this.#pendingBytes += bytes;
-  }
-
-  flush(): void {
-    const nowMs = performance.now();
-    if (this.#socket === undefined) {
-      if (!this.#isDialing) this.#connect(nowMs);
-      return;
-    }
-    if (this.#unseenSinceMs !== undefined && nowMs - this.#unseenSinceMs > SEEN_TIMEOUT_MS) {
-      this.#socket.destroy();
-      return;
-    }
-    if (this.#pending.length === 0) return;
-    this.#unseenSinceMs ??= nowMs;
-    this.#socket.write(Buffer.concat(this.#pending));
-    this.#clear();
-  }
-
-  /** The other side has shown to be alive. */
-  forgetBackoff(): void {
-    this.#backoffMs = BACKOFF_MS_MIN;
-    this.#nextDialMs = 0;
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    this.#socket?.destroy();
-    this.#clear();
-  }
-
-  #clear(): void {
-    this.#pending = [];
-    this.#pendingBytes = 0;
-  }
-
-  #connect(nowMs: number): void {
-    if (this.#isClosed || nowMs < this.#nextDialMs) {
-      this.#clear();
-      this.#onUnreachable();
-      return;
-    }
-    this.#isDialing = true;
-    this.#dial().then(
-      (socket) => this.#opened(socket),
-      () => this.#lost(),
-    );
-  }
-
-  #opened(socket: Socket): void {
-    this.#isDialing = false;
-    if (this.#isClosed || socket.destroyed) {
-      socket.destroy();
-      this.#lost();
-      return;
-    }
-    this.#socket = socket;
-    this.#unseenSinceMs = undefined;
-    socket.on('data', () => {
-      // Only `seen` comes this way.
-      this.#unseenSinceMs = undefined;
-      this.#backoffMs = BACKOFF_MS_MIN;
-    });
-    socket.on('close', () => this.#lost());
-    this.flush();
-  }
-
-  #lost(): void {
-    this.#socket = undefined;
-    this.#isDialing = false;
-    this.#clear();
-    this.#nextDialMs = performance.now() + this.#backoffMs;
-    this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MS_MAX);
-    if (!this.#isClosed) this.#onUnreachable();
+  #refuse(socket: Socket, reason: string): void {
+    const { remoteAddress } = socket;
+    this.#refusals.say('peer sent garbage', { remoteAddress, reason });
+    socket.destroy();
   }
 }

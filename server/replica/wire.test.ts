@@ -3,14 +3,10 @@ import { describe, expect, test } from 'vitest';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { Entry, Message } from '../raft/message.ts';
 import { encodeEntry } from '../storage/entry-codec.ts';
-import type { ControlFrame, Hello } from './wire.ts';
-import {
-  decodeFrame,
-  decodeHello,
-  encodeControl,
-  encodeMessage,
-  PEER_FRAME_BYTES_MAX,
-} from './wire.ts';
+import { decodeHello, encodeControl } from './control-frames.ts';
+import type { ControlFrame, Hello } from './control-frames.ts';
+import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
+import { decodeFrame, encodeMessage } from './wire.ts';
 
 const addressed = { from: 'n1', to: 'n2', term: 2 ** 48 - 1 };
 const entries: Entry[] = [
@@ -51,7 +47,7 @@ const messages: Message[] = [
 const controls: ControlFrame[] = [
   { kind: 'seen' },
   { kind: 'snapshotChunk', offset: 1_000, bytes: Buffer.from('chunk') },
-  { kind: 'snapshotEnd', size: 1_005, sha256: Buffer.alloc(32, 7) },
+  { kind: 'snapshotManifest', id: Buffer.alloc(16, 1), size: 1_005, sha256: Buffer.alloc(32, 7) },
   { kind: 'snapshotReceived', offset: 1_005 },
 ];
 

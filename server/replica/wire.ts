@@ -4,8 +4,6 @@
  *
  *     u8 version | u8 kind | fields of the kind
  *
- *     hello                  u8 purpose | clusterId | from | to | address
- *     seen                   -
  *     requestVote            term | u8 flags | lastLogIndex | lastLogTerm
  *     requestVoteResponse    term | u8 flags | committed index | committed term (0 and 0 for none)
  *     appendEntries          term | prevLogIndex | prevLogTerm | leaderCommit | entry records
@@ -15,9 +13,6 @@
  *     heartbeatResponse      term | appliedIndex
  *     timeoutNow             term
  *     installSnapshot        term | lastIncludedIndex | lastIncludedTerm | configuration
- *     snapshotChunk          offset | bytes
- *     snapshotEnd            size | sha256
- *     snapshotReceived       offset
  *
  * where a text is `u16 bytes | UTF-8`. A connection belongs to an ordered pair of nodes that its
  * hello names, so messages carry no ids. Entries travel as the very records that the log holds.
@@ -25,24 +20,15 @@
  * Decoding trusts nothing: each field is checked against the end, each payload must be used up.
  */
 
-import assert from 'node:assert/strict';
-import { FrameError, frameLength } from '../frames.ts';
+import { FrameError } from '../frames.ts';
 import { decodeConfiguration, encodeConfiguration } from '../raft/configuration.ts';
 import type { Entry, Message, SnapshotMetadata } from '../raft/message.ts';
 import { decodeEntries, encodeEntry } from '../storage/entry-codec.ts';
-
-/** An append of the largest entry fits with room to spare. */
-export const PEER_FRAME_BYTES_MAX = 16 * 1024 * 1024;
-
-const VERSION = 1;
-const NUMBER_BYTES = 6;
-const NUMBER_MAX = 2 ** 48 - 1;
-const TEXT_BYTES_MAX = 1024;
-const SHA256_BYTES = 32;
+import { decodeControlBody } from './control-frames.ts';
+import type { ControlFrame } from './control-frames.ts';
+import { FieldReader, FieldWriter } from './frame-fields.ts';
 
 const KIND = {
-  hello: 1,
-  seen: 2,
   requestVote: 3,
   requestVoteResponse: 4,
   appendEntries: 5,
@@ -51,37 +37,11 @@ const KIND = {
   heartbeatResponse: 8,
   timeoutNow: 9,
   installSnapshot: 10,
-  snapshotChunk: 11,
-  snapshotEnd: 12,
-  snapshotReceived: 13,
 } as const;
-
-/** The first frame of a connection, from the node that dialled. */
-export type Hello = {
-  readonly kind: 'hello';
-  readonly purpose: 'messages' | 'snapshot';
-  readonly clusterId: string;
-  readonly from: string;
-  readonly to: string;
-  /** Where the dialling node listens: the other may not have it in its configuration yet. */
-  readonly address: string;
-};
-
-/** Frames other than raft messages. */
-export type ControlFrame =
-  | Hello
-  /** Tells the dialling node that what it writes arrives; after a snapshot: that it is complete. */
-  | { readonly kind: 'seen' }
-  | { readonly kind: 'snapshotChunk'; readonly offset: number; readonly bytes: Buffer }
-  | { readonly kind: 'snapshotEnd'; readonly size: number; readonly sha256: Buffer }
-  /** Everything before `offset` was taken. */
-  | { readonly kind: 'snapshotReceived'; readonly offset: number };
-
-const FLAG = { preVote: 1, other: 2 } as const;
 
 /** The parts of a message's frame, to be written in order. Entry records are not copied. */
 export function encodeMessage(message: Message): Buffer[] {
-  const writer = new Writer(KIND[message.kind]);
+  const writer = new FieldWriter(KIND[message.kind]);
   writer.number(message.term);
   switch (message.kind) {
     case 'requestVote':
@@ -117,69 +77,18 @@ export function encodeMessage(message: Message): Buffer[] {
   return writer.frame([]);
 }
 
-export function encodeControl(frame: ControlFrame): Buffer[] {
-  const writer = new Writer(KIND[frame.kind]);
-  switch (frame.kind) {
-    case 'hello':
-      writer.flags(false, frame.purpose === 'snapshot');
-      writer.text(frame.clusterId).text(frame.from).text(frame.to).text(frame.address);
-      return writer.frame([]);
-    case 'seen':
-      return writer.frame([]);
-    case 'snapshotChunk':
-      return writer.number(frame.offset).frame([frame.bytes]);
-    case 'snapshotEnd':
-      assert(frame.sha256.length === SHA256_BYTES, 'not a sha256');
-      return writer.number(frame.size).frame([frame.sha256]);
-    case 'snapshotReceived':
-      return writer.number(frame.offset).frame([]);
-  }
-}
-
 /**
  * Decodes any frame but a hello of a connection whose hello said `from` and `to`. Bytes of a
  * snapshot chunk share the payload's memory. Throws `FrameError`.
  */
 export function decodeFrame(payload: Buffer, from: string, to: string): Message | ControlFrame {
-  const reader = new Reader(payload);
+  const reader = new FieldReader(payload);
   const frame = decodeControlBody(reader) ?? decodeMessageBody(reader, from, to);
   reader.finish();
   return frame;
 }
 
-/** Throws `FrameError` if the payload is anything but a hello. */
-export function decodeHello(payload: Buffer): Hello {
-  const reader = new Reader(payload);
-  if (reader.kind !== KIND.hello) throw new FrameError('expected a hello');
-  const purpose = reader.flags().other ? 'snapshot' : 'messages';
-  const clusterId = reader.text();
-  const from = reader.text();
-  const to = reader.text();
-  const address = reader.text();
-  reader.finish();
-  return { kind: 'hello', purpose, clusterId, from, to, address };
-}
-
-function decodeControlBody(reader: Reader): ControlFrame | undefined {
-  switch (reader.kind) {
-    case KIND.seen:
-      return { kind: 'seen' };
-    case KIND.snapshotChunk:
-      return { kind: 'snapshotChunk', offset: reader.number(), bytes: reader.rest() };
-    case KIND.snapshotEnd: {
-      const size = reader.number();
-      const sha256 = reader.rest();
-      if (sha256.length !== SHA256_BYTES) throw new FrameError('not a sha256');
-      return { kind: 'snapshotEnd', size, sha256: Buffer.from(sha256) };
-    }
-    case KIND.snapshotReceived:
-      return { kind: 'snapshotReceived', offset: reader.number() };
-    default:
-      return undefined;
-  }
-}
-
-function decodeMessageBody(reader: Reader, from: string, to: string): Message {
+function decodeMessageBody(reader: FieldReader, from: string, to: string): Message {
   const { kind } = reader;
   if (kind < KIND.requestVote || KIND.installSnapshot < kind) {
     throw new FrameError(`unknown kind ${kind}`);
@@ -257,7 +166,7 @@ function decodeRecords(bytes: Buffer, prevLogIndex: number): Entry[] {
   return entries;
 }
 
-function decodeSnapshot(reader: Reader): SnapshotMetadata {
+function decodeSnapshot(reader: FieldReader): SnapshotMetadata {
   const lastIncludedIndex = reader.number();
   const lastIncludedTerm = reader.number();
   const bytes = reader.rest();
@@ -271,89 +180,5 @@ function refusing<T>(what: string, decode: () => T): T {
     return decode();
   } catch (error) {
     throw new FrameError(`damaged ${what}`, { cause: error });
-  }
-}
-
-class Writer {
-  readonly #parts: Buffer[];
-
-  constructor(kind: number) {
-    this.#parts = [Buffer.from([VERSION, kind])];
-  }
-
-  number(value: number): this {
-    assert(Number.isSafeInteger(value) && 0 <= value && value <= NUMBER_MAX, 'not a wire number');
-    const bytes = Buffer.allocUnsafe(NUMBER_BYTES);
-    bytes.writeUIntLE(value, 0, NUMBER_BYTES);
-    this.#parts.push(bytes);
-    return this;
-  }
-
-  flags(preVote: boolean, other: boolean): this {
-    const byte = (preVote ? FLAG.preVote : 0) | (other ? FLAG.other : 0);
-    this.#parts.push(Buffer.from([byte]));
-    return this;
-  }
-
-  text(value: string): this {
-    const bytes = Buffer.from(value, 'utf8');
-    assert(bytes.length <= TEXT_BYTES_MAX, 'text too long for the wire');
-    const length = Buffer.allocUnsafe(2);
-    length.writeUInt16LE(bytes.length, 0);
-    this.#parts.push(length, bytes);
-    return this;
-  }
-
-  frame(rest: readonly Uint8Array[]): Buffer[] {
-    const head = Buffer.concat(this.#parts);
-    const restBytes = rest.reduce((sum, part) => sum + part.length, 0);
-    assert(head.length + restBytes <= PEER_FRAME_BYTES_MAX, 'frame too large');
-    const tail = rest.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
-    return [frameLength(head.length + restBytes), head, ...tail];
-  }
-}
-
-class Reader {
-  readonly kind: number;
-  readonly #payload: Buffer;
-  #position = 2;
-
-  constructor(payload: Buffer) {
-    if (payload.length < 2) throw new FrameError('truncated header');
-    if (payload.readUInt8(0) !== VERSION) throw new FrameError('unknown version');
-    this.kind = payload.readUInt8(1);
-    this.#payload = payload;
-  }
-
-  number(): number {
-    return this.#payload.readUIntLE(this.#take(NUMBER_BYTES), NUMBER_BYTES);
-  }
-
-  flags(): { preVote: boolean; other: boolean } {
-    const byte = this.#payload.readUInt8(this.#take(1));
-    if (byte > (FLAG.preVote | FLAG.other)) throw new FrameError('unknown flags');
-    return { preVote: (byte & FLAG.preVote) !== 0, other: (byte & FLAG.other) !== 0 };
-  }
-
-  text(): string {
-    const length = this.#payload.readUInt16LE(this.#take(2));
-    if (length > TEXT_BYTES_MAX) throw new FrameError('text too long');
-    const start = this.#take(length);
-    return this.#payload.toString('utf8', start, start + length);
-  }
-
-  rest(): Buffer {
-    return this.#payload.subarray(this.#take(this.#payload.length - this.#position));
-  }
-
-  finish(): void {
-    if (this.#position !== this.#payload.length) throw new FrameError('trailing bytes');
-  }
-
-  #take(count: number): number {
-    const start = this.#position;
-    if (start + count > this.#payload.length) throw new FrameError('truncated frame');
-    this.#position = start + count;
-    return start;
   }
 }
