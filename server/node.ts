@@ -23,6 +23,7 @@ import type { RequestHandler } from './http/request-handler.ts';
 import { createHandler, identityOf } from './http-wiring.ts';
 import { createMetrics, createTally, type Tally } from './metrics.ts';
 import type { NodeLogger } from './node-logger.ts';
+import { systemClock } from './replica/clock.ts';
 import { openReplicaStorage } from './replica/replica-storage.ts';
 import { openReplica, type Replica } from './replica/replica.ts';
 import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
@@ -113,6 +114,8 @@ async function assemble(
   });
   const replica = await openReplica({
     nodeId,
+    clock: systemClock,
+    random: Math.random,
     clusterAddress: () => clusterAddress,
     storage,
     network,

@@ -14,6 +14,7 @@ import type { Change } from '../core/ports.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
 import { decodeCommand } from '../storage/command.ts';
+import type { Clock } from './clock.ts';
 import type { Store, StoreOperation, StorePosition, StoreStream } from '../storage/store.ts';
 
 export type Applied = {
@@ -23,6 +24,8 @@ export type Applied = {
 };
 
 export type ApplierOptions = {
+  /** For callers that wait; what is applied knows no time. */
+  readonly clock: Clock;
   readonly store: Store;
   /** Runs in the publishing turn, after the index has moved. */
   onApplied(applied: Applied): void;
@@ -79,14 +82,14 @@ export class Applier {
     if (index <= this.#appliedIndex) return Promise.resolve(true);
     if (timeoutMs <= 0) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const timer = setTimeout(() => {
+      const cancel = this.#options.clock.after(timeoutMs, () => {
         this.#waiters = this.#waiters.filter((each) => each !== waiter);
         resolve(false);
-      }, timeoutMs);
+      });
       const waiter = {
         index,
         resolve: () => {
-          clearTimeout(timer);
+          cancel();
           resolve(true);
         },
       };

@@ -17,9 +17,8 @@
  * A snapshot that the core accepts is installed in the store before the log forgets what led up to
  * the old state; writes behind it wait for both.
  *
- * Ticks follow a monotonic clock. When this process itself was away, peers have not been silent:
- * their words lie in the sockets. So after a stall the sockets are read first, and a node that
- * does not lead then counts one tick however long it was; a leader counts what one heartbeat needs.
+ * Time is what the `Clock` says (`clock.ts`), and how a stall counts `tick-schedule.ts`; there is no
+ * other timer in here, so the simulator runs this very loop.
  *
  * Whatever throws in here, a broken invariant or a failing disk, ends the node.
  */
@@ -35,8 +34,10 @@ import type {
 } from '../raft/message.ts';
 import type { ProposeConfigurationResult, Raft, RaftStatus } from '../raft/raft.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
+import type { Clock } from './clock.ts';
 import { noLeaderError } from './proposals.ts';
 import type { Proposal, Proposals } from './proposals.ts';
+import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 import { ServerError } from '../errors.ts';
 
 /** What happened outside since the last turn. */
@@ -73,6 +74,7 @@ export type RefusedConfiguration =
   Exclude<ProposeConfigurationResult, { kind: 'accepted' }> | { readonly kind: 'unchanged' };
 
 export type DriverOptions = {
+  readonly clock: Clock;
   readonly raft: Raft;
   readonly log: DurableLog;
   readonly proposals: Proposals;
@@ -99,10 +101,6 @@ export type AppendStatistics = {
   readonly maxMs: number;
 };
 
-/** Each tick wakes an idle node: a fine tick is paid in CPU that its quota would give to reads. */
-export const TICK_MS = 20;
-/** Later than this is a stall: the timer of a healthy process is late by a fraction of a tick. */
-const STALL_TICKS = 2;
 /** A turn that asks for ever more work is a bug, not a load. */
 const READY_ROUNDS_MAX = 1_000;
 
@@ -130,26 +128,27 @@ export class Driver {
   #installation: Promise<void> | undefined;
   /** Snapshots that arrived, by position, until the core wants or ignores them. */
   readonly #snapshots = new Map<string, ReceivedSnapshot>();
-  #timer: NodeJS.Timeout | undefined;
-  #lastTickMs = 0;
-  #areSocketsDrained = false;
+  #stopTimer: () => void = () => undefined;
+  #ticks: TickSchedule;
   #wasLeader = false;
   #statistics = { count: 0, lastMs: 0, totalMs: 0, maxMs: 0 };
 
   constructor(options: DriverOptions) {
     this.#options = options;
+    this.#ticks = new TickSchedule(options.clock.nowMs(), options.heartbeatTicks);
   }
 
   start(): void {
+    const { clock, heartbeatTicks } = this.#options;
     this.#isStopped = false;
-    this.#lastTickMs = performance.now();
-    this.#timer = setInterval(() => this.wake(), TICK_MS);
+    this.#ticks = new TickSchedule(clock.nowMs(), heartbeatTicks);
+    this.#stopTimer = clock.every(TICK_MS, () => this.wake());
     this.wake();
   }
 
   stop(): void {
     this.#isStopped = true;
-    clearInterval(this.#timer);
+    this.#stopTimer();
     for (const input of this.#inputs) {
       if (input.kind === 'configure') input.refused({ kind: 'notLeader' });
       if (input.kind === 'transfer') input.answer(false);
@@ -167,7 +166,7 @@ export class Driver {
   wake(): void {
     if (this.#isScheduled || this.#isStopped) return;
     this.#isScheduled = true;
-    setImmediate(() => {
+    this.#options.clock.nextTurn(() => {
       this.#isScheduled = false;
       if (this.#isStopped) return;
       try {
@@ -253,21 +252,15 @@ export class Driver {
   }
 
   #tick(): void {
-    const { raft, proposals, heartbeatTicks } = this.#options;
-    const nowMs = performance.now();
-    const dueTicks = Math.floor((nowMs - this.#lastTickMs) / TICK_MS);
-    if (dueTicks === 0) return;
-    const isStalled = STALL_TICKS < dueTicks;
-    if (isStalled && !this.#areSocketsDrained) {
+    const { raft, proposals, clock } = this.#options;
+    const nowMs = clock.nowMs();
+    const ticks = this.#ticks.take(nowMs, this.#wasLeader);
+    if (ticks === undefined) {
       // The next turn comes after the event loop has read what is in the sockets.
-      this.#areSocketsDrained = true;
       this.wake();
       return;
     }
-    this.#areSocketsDrained = false;
-    this.#lastTickMs += dueTicks * TICK_MS;
-    const stalledTicks = this.#wasLeader ? heartbeatTicks : 1;
-    const ticks = isStalled ? Math.min(dueTicks, stalledTicks) : dueTicks;
+    if (ticks === 0) return;
     for (let tick = 0; tick < ticks; tick += 1) raft.tick();
     proposals.expire(nowMs);
   }
@@ -294,8 +287,9 @@ export class Driver {
       else send(message);
     }
     if (ready.committedEntries.length > 0) applyEntries(ready.committedEntries);
-    const isLeader = this.#options.raft.status().role === 'leader';
-    if (this.#wasLeader && !isLeader) this.#options.proposals.leadershipLost(performance.now());
+    const { raft, proposals, clock } = this.#options;
+    const isLeader = raft.status().role === 'leader';
+    if (this.#wasLeader && !isLeader) proposals.leadershipLost(clock.nowMs());
     this.#wasLeader = isLeader;
   }
 
@@ -325,9 +319,10 @@ export class Driver {
   ): Promise<void> {
     try {
       if (snapshot === undefined && this.#installation === undefined) {
-        const startMs = performance.now();
-        await this.#options.log.append(write);
-        this.#count(performance.now() - startMs);
+        const { clock, log } = this.#options;
+        const startMs = clock.nowMs();
+        await log.append(write);
+        this.#count(clock.nowMs() - startMs);
       } else {
         const written = this.#writeBehind(this.#installation, write, snapshot);
         this.#installation = written;

@@ -35,6 +35,7 @@ import type { Entry } from '../raft/message.ts';
 import type { OpenedLog } from '../storage/durable-log.ts';
 import { encodeCommand } from '../storage/command.ts';
 import { Applier } from './applier.ts';
+import type { Clock } from './clock.ts';
 import { TenureWatch } from './leadership.ts';
 import { Membership } from './membership.ts';
 import { noLeaderError, Proposals } from './proposals.ts';
@@ -57,6 +58,9 @@ export type ReplicaNetwork = PeerNetwork & {
 
 export type ReplicaOptions = {
   readonly nodeId: string;
+  readonly clock: Clock;
+  /** In [0, 1): election timeouts. */
+  random(): number;
   /** Where peers reach this node, `host:port`; asked when the node starts to take part. */
   clusterAddress(): string;
   readonly storage: ReplicaStorage;
@@ -106,13 +110,14 @@ class Node implements Replica {
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
-    const { settings, storage, logger, nodeId } = options;
+    const { settings, storage, logger, nodeId, clock } = options;
     this.#proposals = new Proposals({
       proposalsMax: settings.proposalsMax,
       entryBytesMax: settings.entryBytesMax,
       fateTimeoutMs: settings.electionTimeoutMs * 2,
     });
     this.#applier = new Applier({
+      clock,
       store: storage.store,
       onApplied: ({ entries, position }) => {
         for (const { index, term } of entries) this.#proposals.applied(index, term);

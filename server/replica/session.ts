@@ -13,7 +13,8 @@ import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { DurableLog } from '../storage/durable-log.ts';
 import type { Applied, Applier } from './applier.ts';
-import { Driver, TICK_MS } from './driver.ts';
+import type { Clock } from './clock.ts';
+import { Driver } from './driver.ts';
 import type { AppendStatistics, DriverInput } from './driver.ts';
 import type { Proposals } from './proposals.ts';
 import type { Recovery } from './recovery.ts';
@@ -21,10 +22,14 @@ import type { ReplicaStorage } from './replica-storage.ts';
 import { Retention } from './retention.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
+import { TICK_MS } from './tick-schedule.ts';
 import { Transport } from './transport.ts';
 import type { PeerNetwork, ReplicaLogger } from './transport.ts';
 
 export type SessionOptions = {
+  readonly clock: Clock;
+  /** In [0, 1): election timeouts. */
+  random(): number;
   readonly nodeId: string;
   readonly address: string;
   readonly credentials: ClusterCredentials;
@@ -159,14 +164,14 @@ export class Session {
     if (condition(this.status())) return Promise.resolve(true);
     return new Promise((resolve) => {
       const finish = (holds: boolean): void => {
-        clearTimeout(timer);
+        cancel();
         this.#observers.delete(observer);
         resolve(holds);
       };
       const observer = (status: RaftStatus): void => {
         if (condition(status)) finish(true);
       };
-      const timer = setTimeout(() => finish(false), timeoutMs);
+      const cancel = this.#options.clock.after(timeoutMs, () => finish(false));
       this.#observers.add(observer);
     });
   }
@@ -201,6 +206,7 @@ export class Session {
   #createDriver(): Driver {
     const { log, proposals, settings, applier, installSnapshot, onFatal } = this.#options;
     return new Driver({
+      clock: this.#options.clock,
       raft: this.#raft,
       log,
       proposals,
@@ -251,7 +257,7 @@ export function clusterIdOf({ certificatePem }: ClusterCredentials): string {
   return createHash('sha256').update(raw).digest('hex');
 }
 
-function createRaft({ nodeId, storage, settings, recovery }: SessionOptions): Raft {
+function createRaft({ nodeId, storage, settings, recovery, random }: SessionOptions): Raft {
   const { lastIncludedIndex, configuration } = storage.store.position();
   const { appendBytesMax, inflightAppendsMax, uncommittedBytesMax, commitNotify } = settings;
   return new Raft({
@@ -263,7 +269,7 @@ function createRaft({ nodeId, storage, settings, recovery }: SessionOptions): Ra
     configuration,
     electionTicks: ticksOf(settings.electionTimeoutMs),
     heartbeatTicks: ticksOf(settings.heartbeatMs),
-    random: Math.random,
+    random,
     commitNotify:
       commitNotify.kind === 'push'
         ? commitNotify

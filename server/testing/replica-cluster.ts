@@ -11,6 +11,7 @@ import { createClusterCredentials } from '../cluster/credentials.ts';
 import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
+import { systemClock } from '../replica/clock.ts';
 import { openReplicaStorage } from '../replica/replica-storage.ts';
 import type { ReplicaStorage } from '../replica/replica-storage.ts';
 import { openReplica } from '../replica/replica.ts';
@@ -83,6 +84,8 @@ export class ReplicaCluster {
     const failures: unknown[] = [];
     const replica = await openReplica({
       nodeId: id,
+      clock: systemClock,
+      random: Math.random,
       clusterAddress: () => `127.0.0.1:${network.port()}`,
       storage: wrapStorage?.(id, opened) ?? opened,
       network,

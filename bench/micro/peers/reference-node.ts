@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 
 import { createClusterNetwork } from '../../../server/cluster/listener.ts';
+import { systemClock } from '../../../server/replica/clock.ts';
 import {
   openReplicaStorage,
   type ReplicaStorage,
@@ -43,6 +44,8 @@ await network.bind();
 const address = `127.0.0.1:${network.port()}`;
 const replica = await openReplica({
   nodeId: id,
+  clock: systemClock,
+  random: Math.random,
   clusterAddress: () => address,
   storage: await openStorage(Number(syncDelayMs)),
   network,
