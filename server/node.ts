@@ -225,6 +225,10 @@ function counted(physical: PhysicalStore, tally: Tally): PhysicalStore {
       tally.writes += 1;
       return physical.write(operations);
     },
+    commit: (commit) => {
+      tally.writes += 1;
+      return physical.commit(commit);
+    },
   };
 }
 

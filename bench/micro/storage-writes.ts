@@ -123,7 +123,7 @@ function commandDecoding(): MicroBenchmark {
       for (let i = 0; i < DECODES; i += 1) {
         const command = commands[i % commands.length];
         assert(command !== undefined);
-        operations += decodeCommand(command).length;
+        operations += decodeCommand(command).operations.length;
       }
       return operations;
     },

@@ -18,6 +18,61 @@ export type ListPage = {
   readonly limit?: number | undefined;
 };
 
+/** A value, or its absence (undefined), as it was read. */
+export type ReadCondition = { readonly key: string; readonly value: Uint8Array | undefined };
+
+/** A listing as it was read. */
+export type ListCondition = {
+  readonly prefix: string;
+  readonly page: ListPage;
+  readonly children: readonly string[];
+};
+
+/**
+ * By which a request that a standby forwards is known if it comes again. Requests of a session
+ * count up from 1; the standby will not ask again for those below `acknowledgedBelow`.
+ */
+export type RequestStamp = {
+  /** 32 hexadecimal digits, drawn anew by each process. */
+  readonly session: string;
+  /** What the standby had applied before the first request of the session. */
+  readonly openedIndex: number;
+  readonly sequence: number;
+  readonly acknowledgedBelow: number;
+};
+
+/** All or nothing, and only if every condition still holds in the log's order. */
+export type Commit = {
+  readonly reads: readonly ReadCondition[];
+  readonly lists: readonly ListCondition[];
+  readonly operations: readonly WriteOperation[];
+  /** With `once`, nothing happens if the request took effect before; `finish` notes its result. */
+  readonly request?:
+    | {
+        readonly stamp: RequestStamp;
+        readonly phase: 'once' | 'finish';
+        readonly result: Uint8Array;
+      }
+    | undefined;
+};
+
+/** What became of a commit, the same on every node. Only `applied` had an effect. */
+export type CommitOutcome =
+  | { readonly kind: 'applied'; readonly index: number }
+  /** A condition no longer held. */
+  | { readonly kind: 'conflict' }
+  /** The request took effect before: see `recorded`. */
+  | { readonly kind: 'duplicate' }
+  /** Too old to say whether the request took effect before. */
+  | { readonly kind: 'expired' };
+
+/** What is known here of a request. */
+export type RecordedRequest =
+  | { readonly kind: 'unknown' }
+  /** It took effect; `result` is empty until it is finished. */
+  | { readonly kind: 'recorded'; readonly result: Uint8Array }
+  | { readonly kind: 'expired' };
+
 /**
  * Physical storage: reads are local, synchronous and of the applied state; writes are replicated.
  * `applied >= X` implies that every read here sees X.
@@ -35,6 +90,10 @@ export type PhysicalStore = {
    * or `outcome-unknown` (it may or may not take effect).
    */
   write(operations: readonly WriteOperation[]): Promise<number>;
+  /** As `write`, on conditions. Resolves once it is decided and, if so, applied *here*. */
+  commit(commit: Commit): Promise<CommitOutcome>;
+  /** Of the state that `get` reads. */
+  recorded(stamp: RequestStamp): RecordedRequest;
   appliedIndex(): number;
   /** False if `index` was not applied here within `timeoutMs`. */
   awaitApplied(index: number, timeoutMs: number): Promise<boolean>;

@@ -13,15 +13,20 @@ import assert from 'node:assert/strict';
 import type { Change } from '../core/ports.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
-import { decodeCommand } from '../storage/command.ts';
+import type { Store, StorePosition, StoreStream } from '../storage/store.ts';
 import type { Clock } from './clock.ts';
-import type { Store, StoreOperation, StorePosition, StoreStream } from '../storage/store.ts';
+import { GroupEffect, startsGroup } from './state-machine.ts';
+import type { Refusal } from './state-machine.ts';
 
 export type Applied = {
   /** In order; empty for an installed snapshot. */
   readonly entries: readonly Entry[];
+  /** By index: those of the entries that had no effect, and why. */
+  readonly refusals: ReadonlyMap<number, Refusal>;
   readonly position: StorePosition;
 };
+
+const NO_REFUSALS: Applied['refusals'] = new Map();
 
 export type ApplierOptions = {
   /** For callers that wait; what is applied knows no time. */
@@ -154,6 +159,7 @@ export class Applier {
       for (const entry of job.entries) {
         const isFull = bytes + entry.command.length > GROUP_BYTES_MAX && entries.length > 0;
         if (isFull || entries.length === GROUP_ENTRIES_MAX) break;
+        if (entries.length > 0 && entry.kind === 'command' && startsGroup(entry.command)) break;
         bytes += entry.command.length;
         entries.push(entry);
         count += 1;
@@ -168,7 +174,9 @@ export class Applier {
   }
 
   async #apply(entries: readonly Entry[]): Promise<void> {
-    const operations: StoreOperation[] = [];
+    const { store } = this.#options;
+    const effect = new GroupEffect(store);
+    const refusals = new Map<number, Refusal>();
     let configuration = this.#configuration;
     let expectedIndex = this.#appliedIndex;
     for (const entry of entries) {
@@ -176,7 +184,9 @@ export class Applier {
       assert.equal(entry.index, expectedIndex, 'entries are applied in order, each once');
       if (entry.kind === 'configuration') configuration = decodeConfiguration(entry.command);
       if (entry.kind !== 'command') continue;
-      for (const operation of decodeCommand(entry.command)) operations.push(operation);
+      const decided = effect.execute(entry.index, entry.command);
+      const refusal = decided instanceof Promise ? await decided : decided;
+      if (refusal !== undefined) refusals.set(entry.index, refusal);
     }
     const last = entries.at(-1);
     assert(last !== undefined, 'a group has entries');
@@ -185,12 +195,12 @@ export class Applier {
       lastIncludedTerm: last.term,
       configuration,
     };
-    const { store } = this.#options;
+    const operations = effect.operations();
     await store.apply(operations, position);
 
     store.publish();
     const keys = [...new Set(operations.map((operation) => operation.key))];
-    this.#publish({ kind: 'keys', index: last.index, keys }, { entries, position });
+    this.#publish({ kind: 'keys', index: last.index, keys }, { entries, refusals, position });
   }
 
   async #install(job: Job & { readonly kind: 'snapshot' }): Promise<void> {
@@ -199,7 +209,7 @@ export class Applier {
     assert(this.#appliedIndex < position.lastIncludedIndex, 'a snapshot moves forward');
     await this.#options.store.importSnapshot(position, chunks);
     const change = { kind: 'everything', index: position.lastIncludedIndex } as const;
-    this.#publish(change, { entries: [], position });
+    this.#publish(change, { entries: [], refusals: NO_REFUSALS, position });
     done();
   }
 

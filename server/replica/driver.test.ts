@@ -52,7 +52,12 @@ function start(
     limits: { appendBytesMax: 1e6, inflightAppendsMax: 8, uncommittedBytesMax: 1_000 },
   });
   const harness = {
-    proposals: new Proposals({ proposalsMax: 100, entryBytesMax: 1e6, fateTimeoutMs: 1e6 }),
+    proposals: new Proposals({
+      proposalsMax: 100,
+      entryBytesMax: 1e6,
+      transactionBytesMax: 1e6,
+      fateTimeoutMs: 1e6,
+    }),
     appends: [] as Append[],
     sent: [] as Message[],
     applied: [] as Entry[],
@@ -219,7 +224,7 @@ test('too many bytes under way are refused as overloaded', async () => {
   await settle();
   expect(harness.applied).toHaveLength(1);
   harness.proposals.applied(2, 2);
-  expect(await first).toBe(2);
+  expect(await first).toEqual({ kind: 'applied', index: 2 });
 });
 
 test('a node that was away itself does not take the others for silent', () => {

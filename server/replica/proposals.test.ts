@@ -1,16 +1,22 @@
 import { describe, expect, test } from 'vitest';
+import type { CommitOutcome } from '../core/ports.ts';
 import { Proposals } from './proposals.ts';
 
-const limits = { proposalsMax: 3, entryBytesMax: 10, fateTimeoutMs: 100 };
+const limits = {
+  proposalsMax: 3,
+  entryBytesMax: 10,
+  transactionBytesMax: 20,
+  fateTimeoutMs: 100,
+};
 
-type Fate = { index: number } | { code: string } | 'waiting';
+type Fate = CommitOutcome | { code: string } | 'waiting';
 
 /** Proposes one command in term 2 at index 5, lets things happen, and looks at its fate. */
 async function fateAfter(happen: (proposals: Proposals) => void): Promise<Fate> {
   const proposals = new Proposals(limits);
   let fate: Fate = 'waiting';
   proposals.submit(Buffer.from('a')).then(
-    (index) => (fate = { index }),
+    (outcome) => (fate = outcome),
     (error: { code: string }) => (fate = { code: error.code }),
   );
   const [batch] = proposals.takeBatches();
@@ -24,7 +30,11 @@ async function fateAfter(happen: (proposals: Proposals) => void): Promise<Fate> 
 describe('what a caller is told of a write that was accepted', () => {
   test.each([
     { name: 'nothing yet', happen: () => undefined, fate: 'waiting' },
-    { name: 'applied', happen: (p: Proposals) => p.applied(5, 2), fate: { index: 5 } },
+    {
+      name: 'applied',
+      happen: (p: Proposals) => p.applied(5, 2),
+      fate: { kind: 'applied', index: 5 },
+    },
     { name: 'another index', happen: (p: Proposals) => p.applied(4, 2), fate: 'waiting' },
     { name: 'overwritten', happen: (p: Proposals) => p.applied(5, 3), fate: { code: 'no-leader' } },
     {
@@ -42,7 +52,7 @@ describe('what a caller is told of a write that was accepted', () => {
         p.expire(1_099);
         p.applied(5, 2);
       },
-      fate: { index: 5 },
+      fate: { kind: 'applied', index: 5 },
     },
     {
       name: 'unknown stays unknown',

@@ -4,7 +4,8 @@
  * A proposal waits for the next turn, is in flight once raft gave it an index and a term, and is
  * settled exactly once:
  *
- * - its index was applied with its term: it took effect, resolve with the index;
+ * - its index was applied with its term: it was decided, and took effect unless its conditions
+ *   say otherwise: resolve with the outcome;
  * - its index was applied with another term: another leader's entry stands there, so this one
  *   never will (Log Matching, Raft §5.3): `no-leader`, nothing happened;
  * - it was not accepted: `no-leader` or `overloaded`, nothing happened;
@@ -12,11 +13,13 @@
  */
 
 import assert from 'node:assert/strict';
+import type { CommitOutcome } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
+import type { Refusal } from './state-machine.ts';
 
 export type Proposal = {
   readonly command: Uint8Array;
-  readonly resolve: (index: number) => void;
+  readonly resolve: (outcome: CommitOutcome) => void;
   readonly reject: (error: Error) => void;
 };
 
@@ -26,6 +29,7 @@ export type ProposalLimits = {
   /** Waiting and in flight together. */
   readonly proposalsMax: number;
   readonly entryBytesMax: number;
+  readonly transactionBytesMax: number;
   /** How long a deposed leader looks out for the fate of what it had proposed. */
   readonly fateTimeoutMs: number;
 };
@@ -47,13 +51,12 @@ export class Proposals {
     return this.#waiting.length + this.#inFlight.size;
   }
 
-  submit(command: Uint8Array): Promise<number> {
-    const { entryBytesMax, proposalsMax } = this.#limits;
-    if (entryBytesMax < command.length) {
-      // OpenBao's text (internal/physical/raft, physical.ErrValueTooLarge).
-      const problem = 'put failed due to value being too large';
-      const message = `${problem}; got ${command.length} bytes, max: ${entryBytesMax} bytes`;
-      return Promise.reject(new ServerError('too-large', message));
+  /** `operations` is how many are in a transaction; left out for a plain write. */
+  submit(command: Uint8Array, operations?: number): Promise<CommitOutcome> {
+    const { entryBytesMax, transactionBytesMax, proposalsMax } = this.#limits;
+    const bytesMax = operations === undefined ? entryBytesMax : transactionBytesMax;
+    if (bytesMax < command.length) {
+      return Promise.reject(tooLargeError(command.length, bytesMax, operations));
     }
     if (proposalsMax <= this.count()) {
       return Promise.reject(new ServerError('overloaded', `${proposalsMax} writes are waiting`));
@@ -91,12 +94,12 @@ export class Proposals {
   }
 
   /** To be called for every entry that is applied, in the turn in which it becomes visible. */
-  applied(index: number, term: number): void {
+  applied(index: number, term: number, refusal?: Refusal): void {
     const proposal = this.#inFlight.get(index);
     if (proposal === undefined) return;
     this.#inFlight.delete(index);
-    if (proposal.term === term) proposal.resolve(index);
-    else proposal.reject(overwrittenError());
+    if (proposal.term !== term) proposal.reject(overwrittenError());
+    else proposal.resolve(refusal === undefined ? { kind: 'applied', index } : { kind: refusal });
   }
 
   /** An installed snapshot says nothing about what the entries below it were. */
@@ -139,6 +142,13 @@ export class Proposals {
 
 export function noLeaderError(): ServerError {
   return new ServerError('no-leader', 'this node does not lead the cluster');
+}
+
+/** OpenBao's texts (internal/physical/raft/raft.go, physical.ErrValueTooLarge). */
+function tooLargeError(bytes: number, max: number, operations: number | undefined): ServerError {
+  const problem = `put failed due to value being too large; got ${bytes} bytes, max: ${max} bytes`;
+  const extent = operations === undefined ? '' : `, ${operations} operations in transaction`;
+  return new ServerError('too-large', problem + extent);
 }
 
 function overwrittenError(): ServerError {

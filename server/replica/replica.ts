@@ -33,11 +33,11 @@ import { ServerError } from '../errors.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Entry } from '../raft/message.ts';
 import type { OpenedLog } from '../storage/durable-log.ts';
-import { encodeCommand } from '../storage/command.ts';
 import { Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
 import { TenureWatch } from './leadership.ts';
 import { Membership } from './membership.ts';
+import { createPhysical } from './physical.ts';
 import { noLeaderError, Proposals } from './proposals.ts';
 import { recover } from './recovery.ts';
 import type { Recovery } from './recovery.ts';
@@ -114,15 +114,19 @@ class Node implements Replica {
     this.#proposals = new Proposals({
       proposalsMax: settings.proposalsMax,
       entryBytesMax: settings.entryBytesMax,
+      transactionBytesMax: settings.transactionBytesMax,
       fateTimeoutMs: settings.electionTimeoutMs * 2,
     });
     this.#applier = new Applier({
       clock,
       store: storage.store,
-      onApplied: ({ entries, position }) => {
-        for (const { index, term } of entries) this.#proposals.applied(index, term);
+      onApplied: (applied) => {
+        const { entries, refusals, position } = applied;
+        for (const { index, term } of entries) {
+          this.#proposals.applied(index, term, refusals.get(index));
+        }
         if (entries.length === 0) this.#proposals.skippedTo(position.lastIncludedIndex);
-        this.#session?.applied({ entries, position });
+        this.#session?.applied(applied);
       },
       onFatal: (error) => this.#fail(error),
     });
@@ -198,24 +202,19 @@ class Node implements Replica {
   }
 
   #createPhysical(): PhysicalStore {
-    const { store } = this.#options.storage;
-    return {
-      get: (key) => store.get(key),
-      list: (prefix, page) => {
-        const limit = page?.limit !== undefined && page.limit > 0 ? page.limit : undefined;
-        return store.list(prefix, { after: page?.after, limit });
-      },
-      write: async (operations) => {
+    return createPhysical({
+      store: this.#options.storage.store,
+      propose: async (command, operations) => {
         if (this.#failure !== undefined) throw this.#failedError();
         const session = this.#session;
         if (session === undefined) throw noLeaderError();
-        const settled = this.#proposals.submit(encodeCommand(operations));
+        const settled = this.#proposals.submit(command, operations);
         session.wake();
-        return await settled;
+        return settled;
       },
       appliedIndex: () => this.#applier.appliedIndex(),
       awaitApplied: (index, timeoutMs) => this.#applier.awaitApplied(index, timeoutMs),
-    };
+    });
   }
 
   #isBootstrapped(): boolean {

@@ -12,6 +12,8 @@ export type ReplicaSettings = {
   readonly trailingBytesMax: number;
   /** The encoded operations of one write. At most storage's `ENTRY_BYTES_MAX`. */
   readonly entryBytesMax: number;
+  /** The same of a transaction, with its conditions. At most storage's `ENTRY_BYTES_MAX`. */
+  readonly transactionBytesMax: number;
   /** Writes that wait or are in flight; more are refused as `overloaded`. */
   readonly proposalsMax: number;
   readonly uncommittedBytesMax: number;
@@ -35,6 +37,8 @@ export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
     trailingBytesMax: 64 * MIB,
     // OpenBao's max_entry_size.
     entryBytesMax: MIB,
+    // OpenBao's max_transaction_size.
+    transactionBytesMax: 8 * MIB,
     proposalsMax: 4_096,
     uncommittedBytesMax: 64 * MIB,
     appendBytesMax: MIB,

@@ -9,10 +9,13 @@
  */
 
 import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
 import type {
   Change,
   ChangeFeed,
   ClusterServer,
+  Commit,
+  CommitOutcome,
   Leadership,
   ListPage,
   PhysicalStore,
@@ -21,6 +24,9 @@ import type {
   WriteOperation,
 } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
+import { checkKeys, encodeCommit } from '../replica/physical.ts';
+import { readRecorded } from '../replica/session-table.ts';
+import { GroupEffect } from '../replica/state-machine.ts';
 
 export type MemoryNode = {
   readonly physical: PhysicalStore;
@@ -121,6 +127,8 @@ class Node implements MemoryNode {
       get: (key) => this.#values.get(key),
       list: async (prefix, page) => listChildren(this.#values.keys(), prefix, page),
       write: (operations) => this.#write(operations),
+      commit: (commit) => this.#commit(commit),
+      recorded: (stamp) => readRecorded((key) => this.#values.get(key), stamp),
       appliedIndex: () => this.#appliedIndex,
       awaitApplied: (index, timeoutMs) => this.#awaitApplied(index, timeoutMs),
     };
@@ -186,7 +194,31 @@ class Node implements MemoryNode {
     for (const waiter of due) waiter.resolve();
   }
 
+  /** Decided once, by the leader; what follows from it is the batch that all apply. */
+  async #commit(commit: Commit): Promise<CommitOutcome> {
+    checkKeys(commit.operations);
+    const command = encodeCommit({ ...commit, lists: [] });
+    await this.#becomeProposer();
+    const index = this.#shared.log.length + 1;
+    const effect = new GroupEffect({
+      get: (key) => this.#values.get(key),
+      list: async () => assert.fail('lists are compared below'),
+    });
+    const refusal = effect.execute(index, command);
+    assert(!(refusal instanceof Promise));
+    if (refusal !== undefined) return { kind: refusal };
+    const listsHold = commit.lists.every(({ prefix, page, children }) =>
+      isDeepStrictEqual(listChildren(this.#values.keys(), prefix, page), children),
+    );
+    if (!listsHold) return { kind: 'conflict' };
+    const copied = effect.operations().map((operation) => structuredClone(operation));
+    this.#shared.log.push(copied);
+    this.deliver();
+    return { kind: 'applied', index };
+  }
+
   async #write(operations: readonly WriteOperation[]): Promise<number> {
+    checkKeys(operations);
     let bytes = 0;
     const copied = operations.map((operation): WriteOperation => {
       bytes += operation.key.length;
@@ -195,13 +227,16 @@ class Node implements MemoryNode {
       return { kind: 'put', key: operation.key, value: Uint8Array.from(operation.value) };
     });
     if (bytes > ENTRY_BYTES_MAX) throw tooLargeError(bytes);
-    await Promise.resolve();
-    if (this.#shared.leaderId !== this.#id) {
-      throw new ServerError('no-leader', 'local node not active but active cluster node not found');
-    }
+    await this.#becomeProposer();
     const index = this.#shared.log.push(copied);
     this.deliver();
     return index;
+  }
+
+  async #becomeProposer(): Promise<void> {
+    await Promise.resolve();
+    if (this.#shared.leaderId === this.#id) return;
+    throw new ServerError('no-leader', 'local node not active but active cluster node not found');
   }
 
   #awaitApplied(index: number, timeoutMs: number): Promise<boolean> {

@@ -104,6 +104,57 @@ export function describePhysical(name: string, open: () => Promise<PhysicalUnder
       }
     });
 
+    check(
+      'a commit takes effect if what it read still holds, and else not at all',
+      async (node) => {
+        const { physical } = node;
+        await physical.write([putOf('a', '1'), putOf('d/x')]);
+        const base = {
+          reads: [{ key: 'a', value: physical.get('a') }],
+          lists: [{ prefix: 'd/', page: {}, children: ['x'] }],
+        };
+        // Proposed side by side: the log decides which comes first.
+        const rivals = ['2', '3'].map((value) =>
+          physical.commit({ ...base, operations: [putOf('a', value), putOf(`d/${value}`)] }),
+        );
+        const kinds = (await Promise.all(rivals)).map(({ kind }) => kind);
+        expect(kinds).toEqual(['applied', 'conflict']);
+        expect(textOf(node, 'a')).toBe('2');
+        expect(await physical.list('d/')).toEqual(['2', 'x']);
+      },
+    );
+
+    check('a request that comes again is known', async (node) => {
+      const { physical } = node;
+      const stamp = {
+        session: 'ab'.repeat(16),
+        openedIndex: physical.appliedIndex(),
+        sequence: 1,
+        acknowledgedBelow: 1,
+      };
+      const attempt = (value: string): ReturnType<typeof physical.commit> =>
+        physical.commit({
+          reads: [],
+          lists: [],
+          operations: [putOf('a', value)],
+          request: { stamp, phase: 'once', result: Buffer.from(value) },
+        });
+      expect(physical.recorded(stamp)).toEqual({ kind: 'unknown' });
+      const kinds = (await Promise.all([attempt('1'), attempt('2')])).map(({ kind }) => kind);
+      expect(kinds).toEqual(['applied', 'duplicate']);
+      expect(textOf(node, 'a')).toBe('1');
+      const recorded = physical.recorded(stamp);
+      expect(recorded.kind === 'recorded' && Buffer.from(recorded.result).toString()).toBe('1');
+    });
+
+    check('the keys of sessions are nobody’s', async ({ physical }) => {
+      const operations = [putOf('raft/session/x')];
+      await expect(physical.write(operations)).rejects.toThrow(/belongs to the state machine/);
+      await expect(physical.commit({ reads: [], lists: [], operations })).rejects.toThrow(
+        /belongs to the state machine/,
+      );
+    });
+
     check('too large a write is refused with its size', async ({ physical }) => {
       const value = Buffer.alloc(1024 * 1024);
       await expect(physical.write([{ kind: 'put', key: 'a', value }])).rejects.toMatchObject({
