@@ -10,11 +10,13 @@
  * really say, so that a test is a comparison and an update a replacement. Commands:
  *
  *     nodes 3 [learners=n] [spares=n] [piggyback=ticks] [append=bytes] [inflight=n] [uncommitted=bytes]
+ *             [election=ticks] [heartbeat=ticks] [seed=n]   with a seed: as a simulation does
  *     campaign n | tick n [times] | propose n text... | configure n 1v 2v 3l | transfer n m
  *     compact n index | unreachable n m | snapshot-report n m ok|failed
  *     ready n              take one Ready: messages leave, writes and applies wait
  *     write n | apply n    finish the oldest write, or batch
- *     deliver n [from=m] [pick=k]   hand over what is on its way to n, in order, or only the k-th
+ *     deliver n [from=m] [pick=k]   hand over what is on its way to n, in order, or only the k-th;
+ *             with `keep` it stays on its way, to come once more
  *     drop n [from=m]      lose it instead
  *     stabilize [n...]     all of these until nothing moves; without n: every node that runs
  *     crash n [kept]       `kept` in [0,1): how much of the writes under way survives; a node that
@@ -26,11 +28,14 @@
 import assert from 'node:assert/strict';
 
 import type { Configuration, Entry, Message, NodeId, Ready, Server } from '../raft/message.ts';
+import { Random } from './random.ts';
 import { SimulatedNode, type Envelope, type NodeOptions } from './simulated-node.ts';
 
 const STABILIZE_ROUNDS_MAX = 200;
 /** Roomy, so that only the scripts about limits meet them. */
 const DEFAULTS = {
+  election: 10,
+  heartbeat: 2,
   learners: 0,
   spares: 0,
   piggyback: 0,
@@ -60,6 +65,8 @@ function runBlock(cluster: ScriptedCluster, block: string): string {
 class ScriptedCluster {
   readonly #nodes = new Map<NodeId, SimulatedNode>();
   #inFlight: Envelope[] = [];
+  /** A simulation draws jitter from its seed, and asks for output after every input. */
+  #isSimulation = false;
   #isLoud = true;
   #output: string[] = [];
 
@@ -81,8 +88,7 @@ class ScriptedCluster {
     return this.#output;
   }
 
-  #dispatch(command: string, words: string[], named: ReadonlyMap<string, string>): void {
-    const number = Number(words[1]);
+  #dispatch(command: string, words: string[], named: Map<string, string>): void {
     switch (command) {
       case 'nodes':
         return this.#addNodes(Number(words[0]), named);
@@ -99,6 +105,12 @@ class ScriptedCluster {
         return this.#stabilize(words);
     }
     const node = this.#node(words[0]);
+    this.#act(node, command, words, named);
+    if (this.#isSimulation && node.isRunning) node.raft.hasReady();
+  }
+
+  #act(node: SimulatedNode, command: string, words: string[], named: Map<string, string>): void {
+    const number = Number(words[1]);
     switch (command) {
       case 'campaign':
         return node.raft.campaign();
@@ -128,6 +140,7 @@ class ScriptedCluster {
       case 'apply':
         return this.#apply(node);
       case 'deliver':
+        named.set('keep', words.includes('keep') ? 'yes' : '');
         return this.#deliver(node, named, (envelope) => node.step(envelope));
       case 'drop':
         return this.#deliver(node, named, () => this.#tell('  lost'));
@@ -154,13 +167,16 @@ class ScriptedCluster {
       .slice(0, count)
       .map((id, index) => server(id, index < count - setting('learners') ? 'voter' : 'learner'));
     const timeoutTicks = setting('piggyback');
+    this.#isSimulation = named.has('seed');
     for (const [index, id] of ids.entries()) {
+      const seed = named.get('seed');
+      const jitter = seed === undefined ? undefined : new Random(Number(seed), id);
       const options: NodeOptions = {
         id,
-        electionTicks: 10,
-        heartbeatTicks: 2,
+        electionTicks: setting('election'),
+        heartbeatTicks: setting('heartbeat'),
         // The lower the number, the sooner the node stands.
-        random: () => index / ids.length,
+        random: () => jitter?.next() ?? index / ids.length,
         commitNotify: timeoutTicks > 0 ? { kind: 'piggyback', timeoutTicks } : { kind: 'push' },
         limits: {
           appendBytesMax: setting('append'),
@@ -244,7 +260,9 @@ class ScriptedCluster {
     const chosen = new Set(
       pick === undefined ? queue : queue.slice(Number(pick) - 1, Number(pick)),
     );
-    this.#inFlight = this.#inFlight.filter((envelope) => !chosen.has(envelope));
+    if (named.get('keep') !== 'yes') {
+      this.#inFlight = this.#inFlight.filter((envelope) => !chosen.has(envelope));
+    }
     for (const envelope of chosen) {
       this.#tell(`${node.id} <- ${format(envelope.message)}`);
       take(envelope);

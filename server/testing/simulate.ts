@@ -1,18 +1,34 @@
 /**
- * `npm run sim -- [--seed N] [--seeds K] [--minutes M]`: runs seeds from N on, for K of them or for
- * M minutes. A seed that fails prints the command that replays it, and the exit code is 1.
+ * `npm run sim -- [--seed N] [--seeds K] [--minutes M] [--report] [--trace] [--shrink]`: runs seeds
+ * from N on, for K of them or for M minutes. A seed that fails prints the command that replays it,
+ * and the exit code is 1.
+ *
+ * - `--report` prints what the seeds have covered.
+ * - `--trace` prints every event of every node.
+ * - `--shrink` takes away what the failure does not need, and prints what is left: the nemesis, the
+ *   operations, and a golden script of it.
+ * - `--stop` ends at the first failure; `--json` prints the outcome for a program to read.
  */
 
 import { parseArgs } from 'node:util';
 
-import { planCluster } from './cluster-plan.ts';
-import { simulateCluster } from './cluster.ts';
+import { runCoreWorld, type RunReport } from './simulation/core-world.ts';
+import { addCoverage, emptyCoverage, formatCoverage } from './simulation/coverage.ts';
+import { failureKey } from './simulation/failure.ts';
+import { planOf } from './simulation/plan.ts';
+import { Script } from './simulation/script.ts';
+import { shrink } from './simulation/shrink.ts';
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string', default: '1' },
     seeds: { type: 'string' },
     minutes: { type: 'string' },
+    report: { type: 'boolean', default: false },
+    trace: { type: 'boolean', default: false },
+    shrink: { type: 'boolean', default: false },
+    stop: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   },
 });
 
@@ -27,34 +43,58 @@ const endMs =
   values.minutes === undefined ? Infinity : Date.now() + 60_000 * Number(values.minutes);
 
 const startMs = Date.now();
-const totals = { seeds: 0, events: 0, committed: 0, elections: 0, crashes: 0, snapshots: 0 };
-let failureCount = 0;
+const coverage = emptyCoverage();
+const failures: { readonly seed: number; readonly key: string }[] = [];
 
 for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; seed += 1) {
-  totals.seeds += 1;
   try {
-    const report = simulateCluster(seed);
-    totals.events += report.eventCount;
-    totals.committed += report.committedCount;
-    totals.elections += report.electionCount;
-    totals.crashes += report.crashCount;
-    totals.snapshots += report.snapshotCount;
-    if (seedCount === 1) console.log(JSON.stringify({ seed, plan: planCluster(seed), report }));
+    const report = run(seed);
+    addCoverage(coverage, report.coverage);
+    if (seedCount === 1 && !values.json) console.log(`seed ${seed}: trace ${report.traceHash}`);
   } catch (error) {
-    failureCount += 1;
+    failures.push({ seed, key: failureKey(error) });
     process.exitCode = 1;
-    console.error(error);
-    console.error(`seed ${seed} failed; replay it with: npm run sim -- --seed ${seed}`);
+    if (!values.json) reportFailure(seed, error);
+    if (values.stop) break;
   }
 }
 
 const seconds = (Date.now() - startMs) / 1000;
-const rate = Math.round(totals.events / seconds);
-console.log(
-  `${totals.seeds} seeds, ${failureCount} failed, ${seconds.toFixed(1)} s, ${rate} events/s: ` +
-    `${totals.committed} entries committed, ${totals.elections} elections, ` +
-    `${totals.crashes} crashes, ${totals.snapshots} snapshots`,
-);
+const { totals } = coverage;
+const rate = Math.round((totals['events'] ?? 0) / seconds);
+if (values.json) {
+  console.log(JSON.stringify({ seconds, rate, failures, coverage }));
+} else {
+  if (values.report) console.log(formatCoverage(coverage));
+  console.log(
+    `${totals['seeds'] ?? 0} seeds clean, ${failures.length} failed, ${seconds.toFixed(1)} s, ` +
+      `${rate} events/s`,
+  );
+}
+
+function run(seed: number): RunReport {
+  return runCoreWorld(planOf(seed), values.trace ? { onEvent: (line) => console.log(line) } : {});
+}
+
+function reportFailure(seed: number, error: unknown): void {
+  console.error(error);
+  console.error(`seed ${seed} failed; replay it with: npm run sim -- --seed ${seed}`);
+  if (!values.shrink) return;
+  const small = shrink(planOf(seed), failureKey(error), (plan) => void runCoreWorld(plan));
+  console.error(
+    `${small.runs} runs later, ${small.plan.nemesis.length} nemesis actions and ` +
+      `${small.plan.operations.length} operations are left:`,
+  );
+  for (const action of small.plan.nemesis) console.error(`  ${JSON.stringify(action)}`);
+  for (const operation of small.plan.operations) console.error(`  ${JSON.stringify(operation)}`);
+  const script = new Script();
+  try {
+    runCoreWorld(small.plan, { script });
+  } catch {
+    // It fails again, which is what it was shrunk for.
+  }
+  console.error(script.text());
+}
 
 function wholeNumber(name: string, text: string): number {
   const number = Number(text);

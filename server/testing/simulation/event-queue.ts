@@ -1,27 +1,34 @@
-/** Simulated time: a binary heap of events, equal times in the order they were scheduled. */
+/**
+ * Simulated time: a binary heap of events, in whole microseconds, equal times in the order in which
+ * they were scheduled. Nothing in a simulation knows another clock.
+ */
 
 import assert from 'node:assert/strict';
 
-type Event = { readonly timeMs: number; readonly sequence: number; readonly run: () => void };
+type Event = { readonly timeUs: number; readonly sequence: number; readonly run: () => void };
 
 export class EventQueue {
   #heap: Event[] = [];
   #sequence = 0;
-  nowMs = 0;
+  nowUs = 0;
   eventCount = 0;
 
-  after(delayMs: number, run: () => void): void {
-    assert(0 <= delayMs);
-    this.#sequence += 1;
-    this.#push({ timeMs: this.nowMs + delayMs, sequence: this.#sequence, run });
+  after(delayUs: number, run: () => void): void {
+    this.at(this.nowUs + Math.ceil(delayUs), run);
   }
 
-  /** Runs the next event, if there is one until `endMs`. */
-  runNext(endMs: number): boolean {
+  at(timeUs: number, run: () => void): void {
+    assert(this.nowUs <= timeUs, 'an event in the past');
+    this.#sequence += 1;
+    this.#push({ timeUs, sequence: this.#sequence, run });
+  }
+
+  /** Runs the next event, if there is one until `endUs`. */
+  runNext(endUs: number): boolean {
     const next = this.#heap[0];
-    if (next === undefined || endMs < next.timeMs) return false;
+    if (next === undefined || endUs < next.timeUs) return false;
     this.#pop();
-    this.nowMs = next.timeMs;
+    this.nowUs = next.timeUs;
     this.eventCount += 1;
     next.run();
     return true;
@@ -65,6 +72,6 @@ export class EventQueue {
 }
 
 function isBefore(left: Event, right: Event): boolean {
-  if (left.timeMs !== right.timeMs) return left.timeMs < right.timeMs;
+  if (left.timeUs !== right.timeUs) return left.timeUs < right.timeUs;
   return left.sequence < right.sequence;
 }

@@ -1,0 +1,133 @@
+/**
+ * What a seed stands for: the shape of a cluster, its network and disks, what is asked of it, and
+ * what is done to it. Drawn at random as a whole (swarm testing), because a cluster that suffers
+ * everything at once seldom gets far enough for the rarer states; limits are often tiny, because
+ * what is at its limit behaves in a way of its own.
+ *
+ * A plan is plain data: shrinking takes parts of it away and runs what is left.
+ */
+
+import type { NodeId } from '../../raft/message.ts';
+import type { CommitNotify } from '../../raft/replication.ts';
+import { Random } from '../random.ts';
+import { NEMESES, planNemesis, type Nemesis, type NemesisAction } from './nemesis.ts';
+import type { NetworkPlan } from './network.ts';
+
+/** A client's request: to the leader it believes in, or to just any node. */
+export type Operation = {
+  readonly atUs: number;
+  readonly client: number;
+  readonly toLeader: boolean;
+  readonly pick: number;
+  /** Bytes of each command that is proposed together. */
+  readonly sizes: readonly number[];
+};
+
+export type Plan = {
+  readonly seed: number;
+  readonly voterCount: number;
+  /** Servers that start with an empty configuration and may join. */
+  readonly spareCount: number;
+  readonly electionTicks: number;
+  readonly heartbeatTicks: number;
+  readonly commitNotify: CommitNotify;
+  readonly limits: {
+    readonly appendBytesMax: number;
+    readonly inflightAppendsMax: number;
+    readonly uncommittedBytesMax: number;
+  };
+  /** How many applied entries a node keeps in its log. */
+  readonly trailingEntries: number;
+  readonly compactsBySize: boolean;
+  readonly chaosUs: number;
+  readonly network: NetworkPlan;
+  /** A disk write takes up to this long. */
+  readonly diskUsMax: number;
+  readonly nemesis: readonly NemesisAction[];
+  readonly operations: readonly Operation[];
+};
+
+export const TICK_US = 10_000;
+/** The most that one operation proposes. */
+export const PROPOSAL_BYTES_MAX = 300;
+const CLIENTS = 4;
+
+export function nodeIds({ voterCount, spareCount }: Plan): NodeId[] {
+  return Array.from({ length: voterCount + spareCount }, (_, position) => `n${position + 1}`);
+}
+
+export function planOf(seed: number): Plan {
+  const random = new Random(seed, 'plan');
+  const heartbeatTicks = random.between(1, 3);
+  const electionTicks = heartbeatTicks * random.between(4, 8);
+  const voterCount = random.pick([1, 2, 3, 3, 3, 3, 4, 5, 5, 7]);
+  const spareCount = random.between(0, 2);
+  const chaosUs = random.between(2_000_000, 7_000_000);
+  return {
+    seed,
+    voterCount,
+    spareCount,
+    electionTicks,
+    heartbeatTicks,
+    commitNotify: random.chance(0.75)
+      ? { kind: 'push' }
+      : { kind: 'piggyback', timeoutTicks: random.between(2, 6) },
+    limits: {
+      appendBytesMax: random.pick([1, 60, 300, 65_536]),
+      inflightAppendsMax: random.pick([1, 2, 4, 256]),
+      uncommittedBytesMax: random.pick([1, 100, 2000, 1_000_000]),
+    },
+    trailingEntries: random.pick([0, 2, 10, 50]),
+    compactsBySize: random.chance(0.7),
+    chaosUs,
+    network: planNetwork(random),
+    diskUsMax: random.pick([0, 2_000, 10_000, 40_000]),
+    nemesis: planNemesis(new Random(seed, 'nemesis'), {
+      enabled: drawNemeses(random),
+      untilUs: chaosUs,
+      periodUs: random.between(20_000, 300_000),
+      nodeCount: voterCount + spareCount,
+    }),
+    operations: planOperations(
+      new Random(seed, 'workload'),
+      chaosUs,
+      random.between(2_000, 40_000),
+    ),
+  };
+}
+
+function planNetwork(random: Random): NetworkPlan {
+  const isLossy = random.chance(0.7);
+  return {
+    mode: random.chance(0.5) ? 'datagram' : 'stream',
+    dropProbability: isLossy ? random.pick([0.01, 0.05, 0.2]) : 0,
+    duplicateProbability: isLossy ? random.pick([0, 0.05, 0.2]) : 0,
+    corruptProbability: isLossy ? random.pick([0, 0, 0.02]) : 0,
+    replayProbability: isLossy ? random.pick([0, 0, 0.05]) : 0,
+    delayUsMin: random.pick([20, 500, 5_000]),
+    delayUsMean: random.pick([100, 1_000, 8_000, 25_000]),
+    duplicateDelayUsMax: random.pick([10_000, 1_000_000]),
+    bytesPerSecond: random.pick([0, 0, 0, 200_000]),
+  };
+}
+
+/** Any two of them meet in some seed, and each is absent in some. */
+function drawNemeses(random: Random): ReadonlySet<Nemesis> {
+  const isCalm = random.chance(0.05);
+  const share = random.pick([0.2, 0.5, 0.8]);
+  return new Set(NEMESES.filter(() => !isCalm && random.chance(share)));
+}
+
+function planOperations(random: Random, untilUs: number, periodUs: number): Operation[] {
+  const operations: Operation[] = [];
+  for (let atUs = 0; atUs < untilUs; atUs += Math.ceil(periodUs * 2 * random.next()) + 1) {
+    operations.push({
+      atUs,
+      client: random.between(1, CLIENTS),
+      toLeader: random.chance(0.8),
+      pick: random.next(),
+      sizes: Array.from({ length: random.between(1, 3) }, () => random.pick([8, 16, 100])),
+    });
+  }
+  return operations;
+}
