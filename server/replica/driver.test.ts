@@ -4,8 +4,8 @@ import type { Entry, Message, NodeId, Server } from '../raft/message.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { LogAppend } from '../storage/durable-log.ts';
-import { EventQueue } from '../testing/event-queue.ts';
-import { simulatedClock } from '../testing/simulated-clock.ts';
+import { EventQueue } from '../testing/simulation/event-queue.ts';
+import { simulatedClock } from '../testing/simulation/simulated-clock.ts';
 import type { Clock } from './clock.ts';
 import { systemClock } from './clock.ts';
 import { Driver } from './driver.ts';
@@ -230,14 +230,14 @@ test('too many bytes under way are refused as overloaded', async () => {
 test('a node that was away itself does not take the others for silent', () => {
   const queue = new EventQueue();
   let awayMs = 0;
-  const clock = { ...simulatedClock(queue), nowMs: () => queue.nowMs + awayMs };
+  const clock = { ...simulatedClock(queue), nowMs: () => queue.nowUs / 1000 + awayMs };
   const harness = start(['n1', 'n2'], 30, clock);
-  while (queue.runNext(100));
+  while (queue.runNext(100_000));
   // For ten election timeouts nothing runs at all.
   awayMs = 6_000;
-  while (queue.runNext(200));
+  while (queue.runNext(200_000));
   expect(harness.status().role).toBe('follower');
-  while (queue.runNext(700));
+  while (queue.runNext(700_000));
   expect(harness.status().role).toBe('preCandidate');
 });
 

@@ -1,18 +1,18 @@
 /** The `Clock` of replicas under simulation: its time is that of an event queue. */
 
-import type { Clock } from '../replica/clock.ts';
+import type { Clock } from '../../replica/clock.ts';
 import type { EventQueue } from './event-queue.ts';
 
 export function simulatedClock(queue: EventQueue): Clock {
   const after = (delayMs: number, run: () => void): (() => void) => {
     let isCancelled = false;
-    queue.after(delayMs, () => {
+    queue.after(delayMs * 1000, () => {
       if (!isCancelled) run();
     });
     return () => (isCancelled = true);
   };
   return {
-    nowMs: () => queue.nowMs,
+    nowMs: () => queue.nowUs / 1000,
     nextTurn: (turn) => queue.after(0, turn),
     after,
     every: (periodMs, run) => {
