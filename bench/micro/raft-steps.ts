@@ -124,6 +124,7 @@ function createRaft(id: string): Raft {
     },
     electionTicks: 10,
     heartbeatTicks: 1,
+    leaseMs: 0,
     random: () => 0.5,
     commitNotify: { kind: 'push' },
     limits: {

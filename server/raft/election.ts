@@ -57,11 +57,18 @@ export class Election {
   #leaderId: NodeId | null = null;
   #voters: readonly NodeId[];
   #campaign: Campaign | undefined;
+  readonly #areLeasesInUse: boolean;
+  /**
+   * Before its restart this server may have answered a leader that counts on its refusal of votes
+   * now, so with leases it behaves for an election timeout as if it had just heard from one.
+   */
+  #forgetfulTicks: number;
 
   constructor(
     options: Recovered & {
       readonly id: NodeId;
       readonly electionTicks: number;
+      readonly leaseMs: number;
       readonly random: () => number;
       readonly configuration: Configuration;
     },
@@ -75,6 +82,9 @@ export class Election {
     this.#currentTerm = currentTerm;
     this.#votedFor = votedFor;
     this.#voters = voterIds(options.configuration);
+    this.#areLeasesInUse = options.leaseMs > 0;
+    const isFirstStart = currentTerm === 0;
+    this.#forgetfulTicks = options.leaseMs === 0 || isFirstStart ? 0 : options.electionTicks;
   }
 
   get currentTerm(): number {
@@ -99,9 +109,19 @@ export class Election {
 
   tick(): void {
     assert(this.#role !== 'leader');
+    this.#forgetfulTicks = Math.max(0, this.#forgetfulTicks - 1);
     if (!this.#timer.tick()) return;
     // Also for a server that may not stand: it must not keep its vote from those who may.
     this.#leaderId = null;
+    this.stand();
+  }
+
+  /**
+   * Stands without waiting for the timeout. With leases that is not for who has answered a leader
+   * of late: it would be its own vote in spite of the lease.
+   */
+  campaign(): void {
+    if (this.#areLeasesInUse && this.#isWithinLease()) return;
     this.stand();
   }
 
@@ -145,7 +165,11 @@ export class Election {
   #isRefusedByLease(message: RequestVote): boolean {
     if (message.isTransfer) return false;
     // A leader has its own check for a live quorum, and knows itself to be alive until then.
-    if (this.#role === 'leader') return true;
+    return this.#role === 'leader' || this.#isWithinLease();
+  }
+
+  #isWithinLease(): boolean {
+    if (this.#forgetfulTicks > 0) return true;
     return this.#leaderId !== null && this.#timer.isWithinLease;
   }
 

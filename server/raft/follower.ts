@@ -5,7 +5,13 @@
 
 import assert from 'node:assert/strict';
 
-import type { AppendEntries, Heartbeat, InstallSnapshot } from './message.ts';
+import type {
+  AppendEntries,
+  AppendEntriesResponse,
+  Heartbeat,
+  InstallSnapshot,
+  Message,
+} from './message.ts';
 import type { Log } from './log.ts';
 
 /** The answer to an append or a snapshot; a success waits until all that it claims is durable. */
@@ -52,6 +58,20 @@ export class Follower {
 
     this.#log.splice(entries);
     return this.#match(prevLogIndex + entries.length);
+  }
+
+  response(answer: AppendAnswer, ends: Pick<Message, 'from' | 'to'>): AppendEntriesResponse {
+    return {
+      kind: 'appendEntriesResponse',
+      ...ends,
+      term: this.term,
+      matchIndex: 0,
+      rejectedIndex: 0,
+      hintIndex: 0,
+      hintTerm: 0,
+      appliedIndex: this.#log.appliedIndex,
+      ...answer,
+    };
   }
 
   /** A heartbeat names only what this server has acknowledged in this term. */

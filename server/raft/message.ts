@@ -89,11 +89,32 @@ export type AppendEntriesResponse = Addressed & {
 export type Heartbeat = Addressed & {
   readonly kind: 'heartbeat';
   readonly leaderCommit: number;
+  /** Heartbeats are numbered within a term; all that leave together have the same number. */
+  readonly round: number;
+  /**
+   * When the receiver's answer to this round arrived, `freshIndex` was committed and the sender
+   * still led, as a quorum has shown since. 0 and 0: nothing to tell.
+   */
+  readonly freshRound: number;
+  readonly freshIndex: number;
 };
 
 export type HeartbeatResponse = Addressed & {
   readonly kind: 'heartbeatResponse';
   readonly appliedIndex: number;
+  /** Of the heartbeat that this answers. */
+  readonly round: number;
+};
+
+/** Asks the leader for a read index (thesis §6.4). No id is ever used twice by a server. */
+export type ReadIndexRequest = Addressed & { readonly kind: 'readIndex'; readonly id: number };
+
+export type ReadIndexResponse = Addressed & {
+  readonly kind: 'readIndexResponse';
+  readonly id: number;
+  /** Without success the question must be asked again; `index` is then 0. */
+  readonly success: boolean;
+  readonly index: number;
 };
 
 /**
@@ -117,7 +138,18 @@ export type Message =
   | Heartbeat
   | HeartbeatResponse
   | InstallSnapshot
-  | TimeoutNow;
+  | TimeoutNow
+  | ReadIndexRequest
+  | ReadIndexResponse;
+
+/** The end of one `readIndex(id)`: everything acknowledged before it lies at or below `index`. */
+export type ReadState =
+  | { readonly kind: 'confirmed'; readonly id: number; readonly index: number }
+  /** Term or leader changed, or there is no leader. */
+  | { readonly kind: 'failed'; readonly id: number };
+
+/** A state that has applied `index` holds everything that was acknowledged before `asOfMs`. */
+export type Freshness = { readonly asOfMs: number; readonly index: number };
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
 
@@ -142,4 +174,5 @@ export type Ready = {
   readonly messages: readonly Message[];
   readonly messagesAfterAppend: readonly Message[];
   readonly committedEntries: readonly Entry[];
+  readonly readStates: readonly ReadState[];
 };

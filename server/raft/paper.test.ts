@@ -39,6 +39,7 @@ class Subject {
       configuration: { servers },
       electionTicks: ELECTION_TICKS,
       heartbeatTicks: 1,
+      leaseMs: 0,
       random,
       commitNotify: { kind: 'push' },
       limits: { appendBytesMax: 10_000, inflightAppendsMax: 10, uncommittedBytesMax: 10_000 },

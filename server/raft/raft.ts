@@ -5,6 +5,7 @@
  *
  * - `election.ts`: terms, roles, votes. `replication.ts`: the leader's side. `follower.ts`: the
  *   other. `log.ts`: the log, what is durable of it. `progress.ts`: what a leader knows of a server.
+ *   `read-index.ts`: reads without an entry in the log, and how time comes in for their sake.
  * - The driver drains what waits, steps it all, then takes one `Ready`: what arrived together is
  *   written once and sent once.
  *
@@ -44,6 +45,7 @@ import type {
   AppendEntries,
   Configuration,
   Entry,
+  Freshness,
   HardState,
   Heartbeat,
   InstallSnapshot,
@@ -55,7 +57,9 @@ import type {
 } from './message.ts';
 import { Outbox } from './outbox.ts';
 import type { ProgressStatus } from './progress.ts';
+import { Reads } from './reads.ts';
 import { Replication, type ReplicationOptions } from './replication.ts';
+import { Writer } from './write-out.ts';
 
 /**
  * The log must lead up to the applied state: a driver that finds its store ahead of the log, or in
@@ -87,6 +91,7 @@ export type RaftStatus = {
   readonly durableIndex: number;
   readonly configuration: Configuration;
   readonly transferTarget: NodeId | null;
+  readonly freshness: Freshness | undefined;
   /** Every server of the configuration, on the leader; empty elsewhere. */
   readonly progress: ReadonlyMap<NodeId, ProgressStatus>;
 };
@@ -118,9 +123,8 @@ export class Raft {
   #configuration: Configuration;
   #follower: Follower;
   #replication: Replication | undefined;
-  /** As last handed out to be written. */
-  #writtenHardState: HardState;
-  #lastToken = 0;
+  readonly #writer: Writer;
+  readonly #reads: Reads;
   /** Configuration entries that are handed out and not reported as applied. */
   #configurationsToApply: { readonly index: number; readonly configuration: Configuration }[] = [];
 
@@ -132,7 +136,6 @@ export class Raft {
     this.#options = options;
     this.#id = options.id;
     this.#configuration = options.configuration;
-    this.#writtenHardState = options.hardState;
     this.#log = new Log({
       snapshotIndex: options.snapshot.lastIncludedIndex,
       snapshotTerm: options.snapshot.lastIncludedTerm,
@@ -142,6 +145,19 @@ export class Raft {
     });
     this.#election = new Election(options, { log: this.#log, outbox: this.#outbox });
     this.#follower = new Follower(this.#log, this.#election.currentTerm);
+    this.#writer = new Writer(options.hardState, { election: this.#election, log: this.#log });
+    this.#reads = new Reads(options.id, this.#outbox);
+    this.#settle();
+  }
+
+  /** To be called when the inputs of a turn are drained and not yet given: leases rest on that. */
+  advanceTime(nowMs: number): void {
+    this.#reads.advanceTime(nowMs);
+  }
+
+  /** The machine may have slept: more time may have passed than the clock has counted. */
+  distrustTime(): void {
+    this.#replication?.readIndex.dropLease();
   }
 
   tick(): void {
@@ -152,7 +168,7 @@ export class Raft {
 
   /** Stands for election without waiting for the timeout. A leader or a learner does nothing. */
   campaign(): void {
-    this.#election.stand();
+    this.#election.campaign();
     this.#settle();
   }
 
@@ -182,6 +198,11 @@ export class Raft {
         return this.#onInstallSnapshot(message);
       case 'timeoutNow':
         return this.#election.onTimeoutNow();
+      case 'readIndex':
+        if (this.#replication === undefined) return this.#reads.refuse(message);
+        return this.#replication.readIndex.ask(message);
+      case 'readIndexResponse':
+        return this.#reads.onResponse(message);
       default:
         assert.fail(message satisfies never);
     }
@@ -192,16 +213,20 @@ export class Raft {
     if (this.#replication?.isDone === true && this.#election.role === 'leader') {
       this.#election.stepDown();
     }
-    const { role, currentTerm } = this.#election;
+    const { role, currentTerm, leaderId } = this.#election;
     if (this.#follower.term !== currentTerm) this.#follower = new Follower(this.#log, currentTerm);
-    if (role !== 'leader') {
+    if (this.#replication !== undefined && role !== 'leader') {
+      this.#replication.readIndex.end();
       this.#replication = undefined;
-    } else {
+    }
+    this.#reads.follow(currentTerm, leaderId);
+    if (role === 'leader') {
       this.#replication ??= new Replication(this.#options, {
         term: currentTerm,
         log: this.#log,
         outbox: this.#outbox,
         configuration: this.#configuration,
+        reads: this.#reads,
       });
       assert(this.#replication.term === currentTerm);
     }
@@ -209,30 +234,22 @@ export class Raft {
 
   /** A success claims a match, so it waits for the disk; a refusal claims nothing. */
   #answer(message: AppendEntries | InstallSnapshot, answer: AppendAnswer): void {
-    const response = {
-      kind: 'appendEntriesResponse',
-      from: this.#id,
-      to: message.from,
-      term: this.#election.currentTerm,
-      matchIndex: 0,
-      rejectedIndex: 0,
-      hintIndex: 0,
-      hintTerm: 0,
-      appliedIndex: this.#log.appliedIndex,
-      ...answer,
-    } as const;
+    const response = this.#follower.response(answer, { from: this.#id, to: message.from });
     if (answer.success) this.#outbox.sendAfterAppend(response);
     else this.#outbox.send(response);
   }
 
   #onHeartbeat(message: Heartbeat): void {
     this.#follower.acceptHeartbeat(message);
+    this.#reads.onFresh(message.freshRound, message.freshIndex);
+    this.#reads.answerRound(message.round);
     this.#outbox.send({
       kind: 'heartbeatResponse',
       from: this.#id,
       to: message.from,
       term: this.#election.currentTerm,
       appliedIndex: this.#log.appliedIndex,
+      round: message.round,
     });
   }
 
@@ -278,6 +295,15 @@ export class Raft {
     return this.#replication?.transfer(to) ?? false;
   }
 
+  /**
+   * Asks for the index that a state must have applied to hold all that was acknowledged before now.
+   * No id may be used twice, not even by an earlier process of this server.
+   */
+  readIndex(id: number): void {
+    if (this.#replication === undefined) this.#reads.forward(id);
+    else this.#replication.readIndex.ask({ from: this.#id, id });
+  }
+
   /** A message to `id` was not delivered, and more may not have been. */
   reportUnreachable(id: NodeId): void {
     this.#replication?.reportUnreachable(id);
@@ -292,52 +318,30 @@ export class Raft {
     this.#replication?.flush();
     return (
       !this.#outbox.isEmpty ||
-      this.#log.hasToWrite ||
+      !this.#reads.isEmpty ||
       this.#log.hasToApply ||
-      this.#isHardStateChanged()
+      this.#writer.hasToWrite
     );
   }
 
   ready(): Ready {
     this.#replication?.flush();
-    const hasToWrite = this.#log.hasToWrite || this.#isHardStateChanged();
     const { messages, messagesAfterAppend } = this.#outbox.take(
-      !hasToWrite && !this.#log.isWriting,
+      !this.#writer.hasToWrite && !this.#log.isWriting,
     );
     const committedEntries = this.#log.takeCommitted();
     for (const { kind, index, command } of committedEntries) {
       if (kind !== 'configuration') continue;
       this.#configurationsToApply.push({ index, configuration: decodeConfiguration(command) });
     }
-    const write =
-      hasToWrite || messagesAfterAppend.length > 0 ? this.#beginWrite(hasToWrite) : NO_WRITE;
-    return { ...write, messages, messagesAfterAppend, committedEntries };
-  }
-
-  #isHardStateChanged(): boolean {
-    return (
-      this.#writtenHardState.currentTerm !== this.#election.currentTerm ||
-      this.#writtenHardState.votedFor !== this.#election.votedFor
-    );
-  }
-
-  #beginWrite(hasToWrite: boolean): WriteOut {
-    // What earlier writes hold of the log is the most that this hint may call committed.
-    const commitIndex = this.#log.hasToInstall
-      ? this.#writtenHardState.commitIndex
-      : Math.min(this.#log.commitIndex, this.#log.writtenIndex);
-    const isChanged =
-      this.#isHardStateChanged() || commitIndex !== this.#writtenHardState.commitIndex;
-    this.#lastToken += 1;
-    this.#election.beginWrite(this.#lastToken);
-    const { snapshot, entries } = this.#log.beginWrite(this.#lastToken);
-    if (!hasToWrite || !isChanged) {
-      return { appendToken: this.#lastToken, hardState: undefined, snapshot, entries };
-    }
-    const { currentTerm, votedFor } = this.#election;
-    const hardState = { currentTerm, votedFor, commitIndex };
-    this.#writtenHardState = hardState;
-    return { appendToken: this.#lastToken, hardState, snapshot, entries };
+    const write = this.#writer.take(messagesAfterAppend.length > 0);
+    return {
+      ...write,
+      messages,
+      messagesAfterAppend,
+      committedEntries,
+      readStates: this.#reads.take(),
+    };
   }
 
   /** The write with this token, and every earlier one, is durable. */
@@ -385,16 +389,8 @@ export class Raft {
       durableIndex: this.#log.durableIndex,
       configuration: this.#configuration,
       transferTarget: this.#replication?.transferTarget ?? null,
+      freshness: this.#reads.freshness,
       progress: this.#replication?.progressStatus() ?? new Map(),
     };
   }
 }
-
-type WriteOut = Pick<Ready, 'appendToken' | 'hardState' | 'snapshot' | 'entries'>;
-
-const NO_WRITE: WriteOut = {
-  appendToken: 0,
-  hardState: undefined,
-  snapshot: undefined,
-  entries: [],
-};

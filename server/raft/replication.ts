@@ -14,6 +14,7 @@
 
 import assert from 'node:assert/strict';
 
+import { AppendSender, type Peer } from './append-sender.ts';
 import { refuseChange, voterIds } from './configuration.ts';
 import type { Log } from './log.ts';
 import type {
@@ -26,6 +27,8 @@ import type {
 import type { Outbox } from './outbox.ts';
 import { Progress, type ProgressLimits, type ProgressStatus } from './progress.ts';
 import { quorumIndex, quorumSize } from './quorum.ts';
+import { ReadIndex } from './read-index.ts';
+import type { Reads } from './reads.ts';
 
 /** `timeoutTicks`: an empty append follows after a time in `[timeoutTicks, 2 * timeoutTicks)`. */
 export type CommitNotify =
@@ -35,12 +38,12 @@ export type ReplicationOptions = {
   readonly id: NodeId;
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
+  /** How long a confirmed round lets the leader answer reads alone; 0: never (`read-index.ts`). */
+  readonly leaseMs: number;
   readonly random: () => number;
   readonly commitNotify: CommitNotify;
   readonly limits: ProgressLimits & { readonly uncommittedBytesMax: number };
 };
-
-type Peer = { readonly progress: Progress; commitTimerTicks: number };
 
 /**
  * What a leader knows in its term; dropped with the role, so that nothing of it (a transfer under
@@ -60,7 +63,11 @@ export class Replication {
   #configuration: Configuration;
   #voters: readonly NodeId[];
   readonly #peers = new Map<NodeId, Peer>();
+  readonly readIndex: ReadIndex;
+  readonly #appends: AppendSender;
   #heartbeatElapsedTicks = 0;
+  /** The last round that was begun by the clock and not by a read. */
+  #clockRound = 0;
   #quorumElapsedTicks = 0;
   #transferTarget: NodeId | null = null;
   #transferElapsedTicks = 0;
@@ -79,6 +86,7 @@ export class Replication {
       readonly log: Log;
       readonly outbox: Outbox;
       readonly configuration: Configuration;
+      readonly reads: Reads;
     },
   ) {
     this.#options = options;
@@ -86,6 +94,8 @@ export class Replication {
     this.#log = ground.log;
     this.#outbox = ground.outbox;
     this.#configuration = ground.configuration;
+    this.readIndex = new ReadIndex(options, ground);
+    this.#appends = new AppendSender(options, ground);
     this.#voters = voterIds(ground.configuration);
     for (const { id } of ground.configuration.servers) this.#addPeer(id, { recentActive: false });
     this.#uncommittedBytes = commandBytes(
@@ -185,8 +195,11 @@ export class Replication {
     if (this.#transferTarget !== null && !this.#voters.includes(this.#transferTarget)) {
       this.#transferTarget = null;
     }
-    // A smaller quorum may already hold more.
+    // A lease is counted under one configuration.
+    this.readIndex.dropLease();
+    // A smaller quorum may already hold more, or have answered.
     this.advanceCommit();
+    this.#advanceReads();
   }
 
   #addPeer(id: NodeId, { recentActive }: { readonly recentActive: boolean }): void {
@@ -196,7 +209,11 @@ export class Replication {
       recentActive,
       limits: this.#options.limits,
     });
-    this.#peers.set(id, { progress, commitTimerTicks: this.#drawCommitTimer() });
+    this.#peers.set(id, {
+      progress,
+      commitTimerTicks: this.#appends.drawCommitTimer(),
+      heardRound: 0,
+    });
   }
 
   /** Returns whether a majority of the voters was heard from of late; if not, the role must go. */
@@ -213,7 +230,10 @@ export class Replication {
 
     for (const peer of this.#peers.values()) peer.commitTimerTicks -= 1;
     this.#heartbeatElapsedTicks += 1;
-    if (this.#options.heartbeatTicks <= this.#heartbeatElapsedTicks) this.#heartbeat();
+    if (this.#options.heartbeatTicks <= this.#heartbeatElapsedTicks) {
+      this.#heartbeatElapsedTicks = 0;
+      this.#clockRound = this.#heartbeat();
+    }
     return 'leading';
   }
 
@@ -224,8 +244,9 @@ export class Replication {
     return quorumSize(this.#voters.length) <= active.length;
   }
 
-  #heartbeat(): void {
-    this.#heartbeatElapsedTicks = 0;
+  /** Returns the number of the round. */
+  #heartbeat(): number {
+    const round = this.readIndex.beginRound();
     for (const [to, { progress }] of this.#peers) {
       const leaderCommit =
         this.#options.commitNotify.kind === 'push'
@@ -237,8 +258,13 @@ export class Replication {
         to,
         term: this.term,
         leaderCommit,
+        round,
+        ...this.readIndex.takeFresh(to),
       });
     }
+    // Alone, a leader is its own quorum.
+    this.#advanceReads();
+    return round;
   }
 
   onAppendEntriesResponse(message: AppendEntriesResponse): void {
@@ -258,11 +284,21 @@ export class Replication {
     this.#callTransferTarget();
   }
 
-  onHeartbeatResponse(message: HeartbeatResponse): void {
-    const progress = this.#peers.get(message.from)?.progress;
-    if (progress === undefined) return;
-    progress.hear(message.appliedIndex);
-    progress.hearHeartbeat(this.#log.lastIndex);
+  onHeartbeatResponse({ from, appliedIndex, round }: HeartbeatResponse): void {
+    const peer = this.#peers.get(from);
+    if (peer === undefined) return;
+    peer.progress.hear(appliedIndex);
+    this.readIndex.onAnswer(from, round);
+    this.#advanceReads();
+    // A read's round comes too soon after an append to say that its answer is overdue.
+    if (peer.heardRound < this.#clockRound && this.#clockRound <= round) {
+      peer.progress.hearHeartbeat(this.#log.lastIndex);
+    }
+    peer.heardRound = Math.max(peer.heardRound, round);
+  }
+
+  #advanceReads(): void {
+    this.readIndex.advance(quorumIndex(this.#voters.map((id) => this.readIndex.roundOf(id))));
   }
 
   /** Commits what a majority of the voters holds durably, if its last entry is of this term. */
@@ -277,6 +313,7 @@ export class Replication {
     this.#uncommittedBytes -= commandBytes(this.#log.slice(this.#log.commitIndex, index));
     assert(0 <= this.#uncommittedBytes);
     this.#log.commitTo(index);
+    this.readIndex.onCommit();
   }
 
   /** Begins to hand the leadership over; no proposal is taken until it is done or given up. */
@@ -296,6 +333,7 @@ export class Replication {
     if (to === null || this.#isTransferCalled) return;
     if (this.#peers.get(to)?.progress.matchIndex !== this.#log.lastIndex) return;
     this.#isTransferCalled = true;
+    this.readIndex.forbidLease();
     this.#outbox.send({ kind: 'timeoutNow', from: this.#options.id, to, term: this.term });
   }
 
@@ -309,71 +347,8 @@ export class Replication {
 
   /** Sends each server what it may be sent now. Without news since the last call it does nothing. */
   flush(): void {
-    for (const [to, peer] of this.#peers) this.#flushPeer(to, peer);
-  }
-
-  #flushPeer(to: NodeId, peer: Peer): void {
-    const { progress } = peer;
-    if (progress.kind === 'snapshot') return;
-    while (!progress.isPaused && progress.nextIndex <= this.#log.lastIndex) {
-      if (!this.#sendAppend(to, peer)) return;
-    }
-    if (progress.isAnswerWanted || this.#isCommitDue(peer)) this.#sendAppend(to, peer);
-  }
-
-  #isCommitDue({ progress, commitTimerTicks }: Peer): boolean {
-    if (progress.isPaused || this.#log.commitIndex <= progress.sentCommit) return false;
-    return this.#options.commitNotify.kind === 'push' || commitTimerTicks <= 0;
-  }
-
-  /** Sends the next batch, which may be empty. Returns false if a snapshot is needed instead. */
-  #sendAppend(to: NodeId, peer: Peer): boolean {
-    const { progress } = peer;
-    const prevLogIndex = progress.nextIndex - 1;
-    const prevLogTerm = this.#log.termAt(prevLogIndex);
-    if (prevLogTerm === undefined) {
-      this.#sendSnapshot(to, progress);
-      return false;
-    }
-    const { entries, bytes } = progress.isPaused
-      ? { entries: [], bytes: 0 }
-      : this.#log.batch(prevLogIndex, this.#options.limits.appendBytesMax);
-    const leaderCommit = this.#log.commitIndex;
-    this.#outbox.send({
-      kind: 'appendEntries',
-      from: this.#options.id,
-      to,
-      term: this.term,
-      prevLogIndex,
-      prevLogTerm,
-      entries,
-      leaderCommit,
-    });
-    progress.sendAppend({ entryCount: entries.length, bytes, leaderCommit });
-    peer.commitTimerTicks = this.#drawCommitTimer();
-    return true;
-  }
-
-  /** A server that does not answer is not sent a whole state. */
-  #sendSnapshot(to: NodeId, progress: Progress): void {
-    if (!progress.recentActive) return;
-    const lastIncludedIndex = this.#log.appliedIndex;
-    const lastIncludedTerm = this.#log.termAt(lastIncludedIndex);
-    assert(lastIncludedTerm !== undefined);
-    this.#outbox.send({
-      kind: 'installSnapshot',
-      from: this.#options.id,
-      to,
-      term: this.term,
-      snapshot: { lastIncludedIndex, lastIncludedTerm, configuration: this.#configuration },
-    });
-    progress.sendSnapshot(lastIncludedIndex);
-  }
-
-  #drawCommitTimer(): number {
-    const { commitNotify, random } = this.#options;
-    if (commitNotify.kind === 'push') return 0;
-    return commitNotify.timeoutTicks + Math.floor(random() * commitNotify.timeoutTicks);
+    if (this.readIndex.isRoundDue) this.#heartbeat();
+    for (const [to, peer] of this.#peers) this.#appends.flush(to, peer, this.#configuration);
   }
 }
 

@@ -47,6 +47,7 @@ function start(
     configuration,
     electionTicks,
     heartbeatTicks: 10,
+    leaseMs: 0,
     random: () => 0,
     commitNotify: { kind: 'push' },
     limits: { appendBytesMax: 1e6, inflightAppendsMax: 8, uncommittedBytesMax: 1_000 },

@@ -48,6 +48,8 @@ export type SessionOptions = {
 };
 
 const TRANSFER_ATTEMPTS_MAX = 3;
+const LEASE_SLACK_TICKS = 3;
+const CLOCK_DRIFT_MAX = 0.1;
 
 export class Session {
   readonly #options: SessionOptions;
@@ -269,6 +271,7 @@ function createRaft({ nodeId, storage, settings, recovery, random }: SessionOpti
     configuration,
     electionTicks: ticksOf(settings.electionTimeoutMs),
     heartbeatTicks: ticksOf(settings.heartbeatMs),
+    leaseMs: settings.leaderLease ? leaseMsOf(settings) : 0,
     random,
     commitNotify:
       commitNotify.kind === 'push'
@@ -280,6 +283,16 @@ function createRaft({ nodeId, storage, settings, recovery, random }: SessionOpti
 
 function ticksOf(ms: number): number {
   return Math.max(1, Math.round(ms / TICK_MS));
+}
+
+/**
+ * A voter refuses its vote for `electionTimeoutMs` of its own clock, in ticks of which the first may
+ * be over at once, and after a hold-up counts two more that came before. What is left is shortened
+ * by how far two clocks may drift apart meanwhile; real ones do by a ten-thousandth.
+ */
+function leaseMsOf({ electionTimeoutMs }: ReplicaSettings): number {
+  const refusalMs = (ticksOf(electionTimeoutMs) - LEASE_SLACK_TICKS) * TICK_MS;
+  return Math.max(0, refusalMs * (1 - CLOCK_DRIFT_MAX));
 }
 
 function mostAdvancedVoter({ id, configuration, progress }: RaftStatus): string | undefined {

@@ -4,6 +4,8 @@ export type ReplicaSettings = {
   readonly heartbeatMs: number;
   /** A follower waits for a random time in `[electionTimeoutMs, 2 * electionTimeoutMs)`. */
   readonly electionTimeoutMs: number;
+  /** Reads of the leader need no round trip while a quorum has answered of late (`raft/read-index.ts`). */
+  readonly leaderLease: boolean;
   /** How followers learn that entries are committed (see `server/raft/replication.ts`). */
   readonly commitNotify:
     { readonly kind: 'push' } | { readonly kind: 'piggyback'; readonly timeoutMs: number };
@@ -31,6 +33,7 @@ export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
     // Three fit into the shortest election timeout; each costs the leader CPU for every follower.
     heartbeatMs: 150 * performanceMultiplier,
     electionTimeoutMs: 500 * performanceMultiplier,
+    leaderLease: false,
     commitNotify: { kind: 'push' },
     // hashicorp/raft's TrailingLogs.
     trailingLogs: 10_240,

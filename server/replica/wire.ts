@@ -9,10 +9,12 @@
  *     appendEntries          term | prevLogIndex | prevLogTerm | leaderCommit | entry records
  *     appendEntriesResponse  term | u8 success | matchIndex | rejectedIndex | hintIndex | hintTerm
  *                            | appliedIndex
- *     heartbeat              term | leaderCommit
- *     heartbeatResponse      term | appliedIndex
+ *     heartbeat              term | leaderCommit | round | freshRound | freshIndex
+ *     heartbeatResponse      term | appliedIndex | round
  *     timeoutNow             term
  *     installSnapshot        term | lastIncludedIndex | lastIncludedTerm | configuration
+ *     readIndex              term | id
+ *     readIndexResponse      term | id | u8 success | index
  *
  * where a text is `u16 bytes | UTF-8`. A connection belongs to an ordered pair of nodes that its
  * hello names, so messages carry no ids. Entries travel as the very records that the log holds.
@@ -37,6 +39,8 @@ const KIND = {
   heartbeatResponse: 8,
   timeoutNow: 9,
   installSnapshot: 10,
+  readIndex: 32,
+  readIndexResponse: 33,
 } as const;
 
 /** The parts of a message's frame, to be written in order. Entry records are not copied. */
@@ -61,10 +65,19 @@ export function encodeMessage(message: Message): Buffer[] {
       writer.number(message.hintTerm).number(message.appliedIndex);
       break;
     case 'heartbeat':
-      writer.number(message.leaderCommit);
+      writer.number(message.leaderCommit).number(message.round);
+      writer.number(message.freshRound).number(message.freshIndex);
       break;
     case 'heartbeatResponse':
-      writer.number(message.appliedIndex);
+      writer.number(message.appliedIndex).number(message.round);
+      break;
+    case 'readIndex':
+      writer.number(message.id);
+      break;
+    case 'readIndexResponse':
+      writer.number(message.id);
+      writer.flags(false, message.success);
+      writer.number(message.index);
       break;
     case 'timeoutNow':
       break;
@@ -90,9 +103,6 @@ export function decodeFrame(payload: Buffer, from: string, to: string): Message 
 
 function decodeMessageBody(reader: FieldReader, from: string, to: string): Message {
   const { kind } = reader;
-  if (kind < KIND.requestVote || KIND.installSnapshot < kind) {
-    throw new FrameError(`unknown kind ${kind}`);
-  }
   const addressed = { from, to, term: reader.number() };
   switch (kind) {
     case KIND.requestVote: {
@@ -143,14 +153,29 @@ function decodeMessageBody(reader: FieldReader, from: string, to: string): Messa
       const indexes = { matchIndex, rejectedIndex, hintIndex, hintTerm, appliedIndex };
       return { kind: 'appendEntriesResponse', ...addressed, success, ...indexes };
     }
-    case KIND.heartbeat:
-      return { kind: 'heartbeat', ...addressed, leaderCommit: reader.number() };
-    case KIND.heartbeatResponse:
-      return { kind: 'heartbeatResponse', ...addressed, appliedIndex: reader.number() };
+    case KIND.heartbeat: {
+      const leaderCommit = reader.number();
+      const round = reader.number();
+      const fresh = { freshRound: reader.number(), freshIndex: reader.number() };
+      return { kind: 'heartbeat', ...addressed, leaderCommit, round, ...fresh };
+    }
+    case KIND.heartbeatResponse: {
+      const appliedIndex = reader.number();
+      return { kind: 'heartbeatResponse', ...addressed, appliedIndex, round: reader.number() };
+    }
     case KIND.timeoutNow:
       return { kind: 'timeoutNow', ...addressed };
-    default:
+    case KIND.installSnapshot:
       return { kind: 'installSnapshot', ...addressed, snapshot: decodeSnapshot(reader) };
+    case KIND.readIndex:
+      return { kind: 'readIndex', ...addressed, id: reader.number() };
+    case KIND.readIndexResponse: {
+      const id = reader.number();
+      const success = reader.flags().other;
+      return { kind: 'readIndexResponse', ...addressed, id, success, index: reader.number() };
+    }
+    default:
+      throw new FrameError(`unknown kind ${kind}`);
   }
 }
 

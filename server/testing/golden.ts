@@ -11,6 +11,7 @@
  *
  *     nodes 3 [learners=n] [spares=n] [piggyback=ticks] [append=bytes] [inflight=n] [uncommitted=bytes]
  *             [election=ticks] [heartbeat=ticks] [seed=n]   with a seed: as a simulation does
+ *             [lease=ms] [rounds=1]    `rounds` shows the rounds of heartbeats
  *     campaign n | tick n [times] | propose n text... | configure n 1v 2v 3l | transfer n m
  *     compact n index | unreachable n m | snapshot-report n m ok|failed
  *     ready n              take one Ready: messages leave, writes and applies wait
@@ -21,13 +22,23 @@
  *     stabilize [n...]     all of these until nothing moves; without n: every node that runs
  *     crash n [kept]       `kept` in [0,1): how much of the writes under way survives; a node that
  *                          is down receives nothing
+ *     read n id            ask for a read index; its end is part of a Ready
+ *     clock n ms | distrust n   so much time passes for the core of n; its clock is suspect
  *     start n | status [n...] | log n | state n
  *     quiet | loud         say only what `status`, `log`, `state` and calls answer, or all
  */
 
 import assert from 'node:assert/strict';
 
-import type { Configuration, Entry, Message, NodeId, Ready, Server } from '../raft/message.ts';
+import type {
+  Configuration,
+  Entry,
+  Message,
+  NodeId,
+  ReadState,
+  Ready,
+  Server,
+} from '../raft/message.ts';
 import { Random } from './random.ts';
 import { SimulatedNode, type Envelope, type NodeOptions } from './simulated-node.ts';
 
@@ -42,6 +53,8 @@ const DEFAULTS = {
   append: 65_536,
   inflight: 64,
   uncommitted: 65_536,
+  lease: 0,
+  rounds: 0,
 };
 
 export function runScript(text: string): string {
@@ -68,6 +81,9 @@ class ScriptedCluster {
   /** A simulation draws jitter from its seed, and asks for output after every input. */
   #isSimulation = false;
   #isLoud = true;
+  readonly #clocks = new Map<NodeId, number>();
+  /** The rounds of heartbeats are noise but to scripts about reads. */
+  #areRoundsShown = false;
   #output: string[] = [];
 
   run(line: string): string[] {
@@ -117,6 +133,13 @@ class ScriptedCluster {
       case 'tick':
         for (let count = words.length > 1 ? number : 1; count > 0; count -= 1) node.raft.tick();
         return;
+      case 'read':
+        return node.raft.readIndex(number);
+      case 'clock':
+        this.#clocks.set(node.id, (this.#clocks.get(node.id) ?? 0) + number);
+        return node.raft.advanceTime(this.#clocks.get(node.id) ?? 0);
+      case 'distrust':
+        return node.raft.distrustTime();
       case 'propose':
         return this.#say(
           node.raft.propose(words.slice(1).map((word) => new TextEncoder().encode(word))),
@@ -168,6 +191,7 @@ class ScriptedCluster {
       .map((id, index) => server(id, index < count - setting('learners') ? 'voter' : 'learner'));
     const timeoutTicks = setting('piggyback');
     this.#isSimulation = named.has('seed');
+    this.#areRoundsShown = setting('rounds') > 0;
     for (const [index, id] of ids.entries()) {
       const seed = named.get('seed');
       const jitter = seed === undefined ? undefined : new Random(Number(seed), id);
@@ -175,6 +199,7 @@ class ScriptedCluster {
         id,
         electionTicks: setting('election'),
         heartbeatTicks: setting('heartbeat'),
+        leaseMs: setting('lease'),
         // The lower the number, the sooner the node stands.
         random: () => jitter?.next() ?? index / ids.length,
         commitNotify: timeoutTicks > 0 ? { kind: 'piggyback', timeoutTicks } : { kind: 'push' },
@@ -223,7 +248,10 @@ class ScriptedCluster {
   #ready(node: SimulatedNode): void {
     const ready = node.takeReady();
     this.#tell(`${node.id} ready${formatReady(ready)}`);
-    for (const message of ready.messagesAfterAppend) this.#tell(`  waits: ${format(message)}`);
+    for (const state of ready.readStates) this.#print(`${node.id} read ${formatReadState(state)}`);
+    for (const message of ready.messagesAfterAppend) {
+      this.#tell(`  waits: ${this.#format(message)}`);
+    }
     this.#send(node, ready.messages);
   }
 
@@ -241,7 +269,7 @@ class ScriptedCluster {
     for (const message of messages) {
       const envelope = node.envelope(message);
       const isLost = this.#nodes.get(message.to)?.isRunning !== true;
-      this.#tell(`  ${format(envelope.message)}${isLost ? ' lost' : ''}`);
+      this.#tell(`  ${this.#format(envelope.message)}${isLost ? ' lost' : ''}`);
       if (!isLost) this.#inFlight.push(envelope);
     }
   }
@@ -264,9 +292,13 @@ class ScriptedCluster {
       this.#inFlight = this.#inFlight.filter((envelope) => !chosen.has(envelope));
     }
     for (const envelope of chosen) {
-      this.#tell(`${node.id} <- ${format(envelope.message)}`);
+      this.#tell(`${node.id} <- ${this.#format(envelope.message)}`);
       take(envelope);
     }
+  }
+
+  #format(message: Message): string {
+    return format(message) + (this.#areRoundsShown ? formatRound(message) : '');
   }
 
   #printStatus(node: SimulatedNode): void {
@@ -279,6 +311,10 @@ class ScriptedCluster {
         `[${formatConfiguration(status.configuration)}]` +
         (status.transferTarget === null ? '' : ` transfer=${status.transferTarget}`),
     );
+    const { freshness } = status;
+    if (this.#areRoundsShown && freshness !== undefined) {
+      this.#print(`  fresh as of ${freshness.asOfMs} with ${freshness.index}`);
+    }
     for (const [id, row] of status.progress) {
       if (id === node.id) continue;
       this.#print(
@@ -383,5 +419,20 @@ function formatFields(message: Message): string {
     }
     case 'timeoutNow':
       return '';
+    case 'readIndex':
+      return ` id=${message.id}`;
+    case 'readIndexResponse':
+      return ` id=${message.id} ${message.success ? `index=${message.index}` : 'refused'}`;
   }
+}
+
+function formatRound(message: Message): string {
+  if (message.kind === 'heartbeatResponse') return ` round=${message.round}`;
+  if (message.kind !== 'heartbeat') return '';
+  const { round, freshRound, freshIndex } = message;
+  return ` round=${round}${freshRound === 0 ? '' : ` fresh=${freshRound}/${freshIndex}`}`;
+}
+
+function formatReadState(state: ReadState): string {
+  return state.kind === 'failed' ? `id=${state.id} failed` : `id=${state.id} index=${state.index}`;
 }

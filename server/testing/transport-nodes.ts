@@ -97,7 +97,8 @@ export class TransportNodes {
 }
 
 export function heartbeat(from: string, to: string, leaderCommit: number): Message {
-  return { kind: 'heartbeat', from, to, term: 1, leaderCommit };
+  const rounds = { round: 1, freshRound: 0, freshIndex: 0 };
+  return { kind: 'heartbeat', from, to, term: 1, leaderCommit, ...rounds };
 }
 
 export function appendOf(from: string, to: string, bytes: number): Message {

@@ -124,7 +124,10 @@ class CoreWorld {
     const jitter = new Random(seed, id);
     const wasMember = servers.some((founder) => founder.id === id);
     const node = new SimulatedNode(
-      { id, electionTicks, heartbeatTicks, commitNotify, limits, random: () => jitter.next() },
+      {
+        ...{ id, electionTicks, heartbeatTicks, leaseMs: 0, commitNotify, limits },
+        random: () => jitter.next(),
+      },
       { servers: wasMember ? servers : [] },
     );
     const member: Member = {
