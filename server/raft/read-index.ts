@@ -29,6 +29,8 @@ import type { Reads } from './reads.ts';
 
 /** One server asks one question at a time; this many mean that something repeats without end. */
 export const QUESTIONS_MAX = 1_024;
+/** Answers of one server that a later round has not confirmed yet; more tell nothing more. */
+const ANSWERS_MAX = 8;
 
 type Question = { readonly from: NodeId; readonly id: number };
 type Unconfirmed = { readonly question: Question; readonly index: number; readonly round: number };
@@ -54,7 +56,7 @@ export class ReadIndex {
   readonly #rounds = new HeartbeatRounds();
   #early: Question[] = [];
   #unconfirmed: Unconfirmed[] = [];
-  readonly #answers = new Map<NodeId, Answer>();
+  readonly #answers = new Map<NodeId, Answer[]>();
   #isLeaseForbidden = false;
 
   constructor(
@@ -118,9 +120,11 @@ export class ReadIndex {
 
   onAnswer(from: NodeId, round: number): void {
     this.#rounds.answer(from, round);
-    if (!this.#isTermCommitted() || this.#answers.has(from)) return;
+    const answers = this.#answers.get(from) ?? [];
+    if (!this.#isTermCommitted() || ANSWERS_MAX <= answers.length) return;
     const confirmedBy = this.#isLeaseValid() ? this.#rounds.confirmed : this.#rounds.last + 1;
-    this.#answers.set(from, { round, index: this.#log.commitIndex, confirmedBy });
+    answers.push({ round, index: this.#log.commitIndex, confirmedBy });
+    this.#answers.set(from, answers);
   }
 
   /** `round` is the highest that a quorum of the configuration in force has answered. */
@@ -137,9 +141,11 @@ export class ReadIndex {
 
   /** What the next heartbeat may tell `to` of its own answer. */
   takeFresh(to: NodeId): Fresh {
-    const answer = this.#answers.get(to);
-    if (answer === undefined || this.#rounds.confirmed < answer.confirmedBy) return NOT_FRESH;
-    this.#answers.delete(to);
+    const answers = this.#answers.get(to) ?? [];
+    const position = answers.findLastIndex((each) => each.confirmedBy <= this.#rounds.confirmed);
+    const answer = answers[position];
+    if (answer === undefined) return NOT_FRESH;
+    answers.splice(0, position + 1);
     return { freshRound: answer.round, freshIndex: answer.index };
   }
 
