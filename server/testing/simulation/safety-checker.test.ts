@@ -34,6 +34,7 @@ function fake(id: NodeId): Fake {
     durableIndex: 0,
     configuration: { servers: SERVERS },
     transferTarget: null,
+    freshness: undefined,
     progress: new Map(),
   };
   return {
@@ -108,6 +109,7 @@ class Trio {
       messages: [],
       messagesAfterAppend: [],
       committedEntries: [],
+      readStates: [],
     };
     this.checker.onReady(node, ready);
     this.change(id, { lastIndex: node.view.lastIndex, durableIndex: node.disk.lastIndex });
