@@ -27,6 +27,7 @@ test('defaults are those of OpenBao', () => {
       commit_notify: 'push',
       commit_timeout: 50,
       log_thread: 'worker',
+      snapshot_rate: 67_108_864,
     },
     listener: {
       host: '127.0.0.1',

@@ -69,6 +69,8 @@ const RAFT = {
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
   commit_timeout: durationMs(50, { min: 1, max: 10 * SECOND }),
   log_thread: oneOf(['worker', 'inline'], 'worker'),
+  /** Bytes per second of snapshots on their way to followers, all together; 0 for no limit. */
+  snapshot_rate: integer(64 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
 } as const;
 
 const LISTENER = {

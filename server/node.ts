@@ -215,6 +215,7 @@ function raftSettings({ raft }: Config): ReplicaSettings {
         : { kind: 'piggyback', timeoutMs: raft.commit_timeout },
     trailingLogs: raft.trailing_logs,
     entryBytesMax: raft.max_entry_size,
+    snapshotBytesPerSecond: raft.snapshot_rate,
   };
 }
 

@@ -10,7 +10,8 @@
  *
  * - `driver.ts` is the loop, with the order of a turn. `applier.ts` is the state machine, with the
  *   promise about visibility. `proposals.ts` says what a caller is told of its write.
- * - `transport.ts` and `wire.ts` speak to peers, `snapshot-transfer.ts` moves whole states,
+ * - `transport.ts` and `wire.ts` speak to peers, `snapshot-builder.ts`, `-sender.ts` and
+ *   `-receiver.ts` move whole states,
  *   `recovery.ts` judges what the disk holds, `membership.ts` adds and removes servers.
  *
  * A disk that fails, or an invariant that does not hold, ends the node for good: writes in flight
@@ -44,7 +45,7 @@ import type { Recovery } from './recovery.ts';
 import type { ReplicaStorage } from './replica-storage.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { Session } from './session.ts';
-import { findSnapshotFiles } from './snapshot-transfer.ts';
+import { findSnapshotFiles } from './snapshot-files.ts';
 import { statusOf } from './status.ts';
 import type { ReplicaStatus } from './status.ts';
 import type { PeerNetwork, ReplicaLogger } from './transport.ts';

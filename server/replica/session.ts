@@ -15,14 +15,17 @@ import type { DurableLog } from '../storage/durable-log.ts';
 import type { Applied, Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
 import { Driver } from './driver.ts';
+import { CatchUpHold } from './catch-up-hold.ts';
 import type { AppendStatistics, DriverInput } from './driver.ts';
 import type { Proposals } from './proposals.ts';
 import type { Recovery } from './recovery.ts';
 import type { ReplicaStorage } from './replica-storage.ts';
 import { Retention } from './retention.ts';
 import type { ReplicaSettings } from './settings.ts';
-import { SnapshotReceiver, SnapshotSender } from './snapshot-transfer.ts';
 import { TICK_MS } from './tick-schedule.ts';
+import { SnapshotBuilder } from './snapshot-builder.ts';
+import { SnapshotReceiver } from './snapshot-receiver.ts';
+import { SnapshotSender } from './snapshot-sender.ts';
 import { Transport } from './transport.ts';
 import type { PeerNetwork, ReplicaLogger } from './transport.ts';
 
@@ -50,15 +53,19 @@ export type SessionOptions = {
 const TRANSFER_ATTEMPTS_MAX = 3;
 const LEASE_SLACK_TICKS = 3;
 const CLOCK_DRIFT_MAX = 0.1;
+/** What is kept of the log for a follower that gets a snapshot, in multiples of the usual bytes. */
+const HELD_TRAILS_MAX = 4;
 
 export class Session {
   readonly #options: SessionOptions;
   readonly #raft: Raft;
   readonly #driver: Driver;
   readonly #transport: Transport;
+  readonly #builder: SnapshotBuilder;
   readonly #sender: SnapshotSender;
   readonly #receiver: SnapshotReceiver;
   readonly #retention: Retention;
+  readonly #hold: CatchUpHold;
   #appliedTerm: number;
   /** Of the last configuration that was applied since the start. */
   #configurationIndex = 0;
@@ -76,12 +83,13 @@ export class Session {
     });
     this.#raft = createRaft(options);
     this.#transport = this.#createTransport();
-    this.#sender = new SnapshotSender({
+    this.#hold = new CatchUpHold(settings.trailingBytesMax * HELD_TRAILS_MAX);
+    this.#builder = new SnapshotBuilder({
+      directory: storage.snapshotDirectory,
       store: storage.store,
       logger,
-      dial: (to) => this.#transport.dial(to, 'snapshot'),
-      onDone: (id, isComplete) => this.enqueue({ kind: 'snapshotSent', id, isComplete }),
     });
+    this.#sender = this.#createSender();
     this.#receiver = new SnapshotReceiver({
       directory: storage.snapshotDirectory,
       nodeId,
@@ -129,6 +137,7 @@ export class Session {
     const configured = entries.findLast((entry) => entry.kind === 'configuration');
     this.#configurationIndex = configured?.index ?? this.#configurationIndex;
     this.enqueue({ kind: 'applied', index: position.lastIncludedIndex });
+    this.#hold.count(entries);
     this.#compact(this.#retention.add(entries));
   }
 
@@ -182,6 +191,7 @@ export class Session {
   stop(): void {
     this.#driver.stop();
     this.#sender.close();
+    void this.#builder.close();
     this.#receiver.close();
     this.#transport.close();
   }
@@ -202,6 +212,19 @@ export class Session {
       onMessage: (message) => this.enqueue({ kind: 'message', message }),
       onUnreachable: (id) => this.enqueue({ kind: 'unreachable', id }),
       onSnapshotConnection: (connection) => this.#receiver.accept(connection),
+    });
+  }
+
+  #createSender(): SnapshotSender {
+    const { logger, settings } = this.#options;
+    return new SnapshotSender({
+      builder: this.#builder,
+      logger,
+      bytesPerSecond: settings.snapshotBytesPerSecond,
+      firstIndex: () => this.#raft.status().firstIndex,
+      dial: (to) => this.#transport.dial(to, 'snapshot'),
+      onStart: (id, index) => this.#hold.begin(id, index),
+      onDone: (id, isComplete) => this.enqueue({ kind: 'snapshotSent', id, isComplete }),
     });
   }
 
@@ -228,7 +251,9 @@ export class Session {
     const { nodeId, logger, observe } = this.#options;
     const { role, currentTerm: term } = status;
     if (role !== this.#lastRole) logger.info({ role, term, from: this.#lastRole }, 'role changed');
+    if (role !== 'leader' && this.#lastRole === 'leader') this.#sender.abort();
     this.#lastRole = role;
+    this.#compact(this.#hold.observe(status));
     const voters = status.configuration.servers.filter((each) => each.suffrage === 'voter');
     const isAlone = voters.length === 1 && voters[0]?.id === nodeId;
     if (isAlone && role === 'follower' && !this.#hasCampaigned) {
@@ -240,7 +265,8 @@ export class Session {
     for (const observer of this.#observers) observer(status);
   }
 
-  #compact(index: number | undefined): void {
+  #compact(upTo: number | undefined): void {
+    const index = this.#hold.limit(upTo);
     if (index === undefined) return;
     this.enqueue({ kind: 'compact', index });
     this.#options.log.compact(index);

@@ -23,6 +23,8 @@ export type ReplicaSettings = {
   readonly inflightAppendsMax: number;
   /** A larger state is refused when it arrives. */
   readonly snapshotBytesMax: number;
+  /** What all snapshots on their way to followers may take of the network; 0 for no limit. */
+  readonly snapshotBytesPerSecond: number;
 };
 
 const MIB = 1024 * 1024;
@@ -47,5 +49,7 @@ export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
     appendBytesMax: MIB,
     inflightAppendsMax: 256,
     snapshotBytesMax: 16 * 1024 * MIB,
+    // A gigabyte in a quarter of a minute, and half of what one thread can encrypt is left.
+    snapshotBytesPerSecond: 64 * MIB,
   };
 }

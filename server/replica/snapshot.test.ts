@@ -11,6 +11,7 @@ import {
 } from '../testing/replica-cluster.ts';
 import type { ReplicaStorage } from './replica-storage.ts';
 import { encodeControl } from './control-frames.ts';
+import type { SnapshotManifest } from './control-frames.ts';
 import { encodeMessage } from './wire.ts';
 
 const clusters: ReplicaCluster[] = [];
@@ -101,46 +102,44 @@ test('a snapshot that is damaged or too large is refused, and the node lives on'
   const clusterId = createHash('sha256').update('').digest('hex');
   const bytes = Buffer.from('not a snapshot');
   const sha256 = createHash('sha256').update(bytes).digest();
-  const manifestId = Buffer.alloc(16);
   const configuration = { servers: [] };
   const snapshot = { lastIncludedIndex: 99, lastIncludedTerm: 1, configuration };
   const message = { kind: 'installSnapshot', from: 'n9', to: 'n1', term: 1, snapshot } as const;
   const id = { kind: 'hello', purpose: 'snapshot', from: 'n9', to: 'n1', address: 'h:1' } as const;
   const hello = encodeControl({ ...id, clusterId: cluster.clusterId() });
   const chunk = encodeControl({ kind: 'snapshotChunk', offset: 0, bytes });
-  const end = encodeControl({
-    kind: 'snapshotManifest',
-    id: manifestId,
-    size: bytes.length,
-    sha256,
-  });
+  const manifest = (change: Partial<SnapshotManifest> = {}): Buffer[] =>
+    encodeControl({
+      kind: 'snapshotManifest',
+      ...{ id: Buffer.alloc(16), size: bytes.length, sha256, ...change },
+    });
   const install = encodeMessage(message);
   const attempts = {
-    'another cluster': [encodeControl({ ...id, clusterId }), chunk],
-    'another node': [encodeControl({ ...id, to: 'n2', clusterId: cluster.clusterId() }), chunk],
-    'no end': [hello, chunk, install],
-    'wrong digest': [
+    'another cluster': [encodeControl({ ...id, clusterId }), install],
+    'another node': [encodeControl({ ...id, to: 'n2', clusterId: cluster.clusterId() }), install],
+    'no announcement': [hello, chunk],
+    'no manifest': [hello, install, chunk],
+    'wrong digest': [hello, install, manifest({ sha256: Buffer.alloc(32) }), chunk],
+    'more than announced': [hello, install, manifest({ size: 1 }), chunk],
+    'a gap': [
       hello,
-      chunk,
-      encodeControl({
-        kind: 'snapshotManifest',
-        id: manifestId,
-        size: bytes.length,
-        sha256: Buffer.alloc(32),
-      }),
+      install,
+      manifest(),
+      encodeControl({ kind: 'snapshotChunk', offset: 5, bytes }),
     ],
-    'wrong size': [
+    'nothing, again and again': [
       hello,
-      chunk,
-      encodeControl({ kind: 'snapshotManifest', id: manifestId, size: 1, sha256 }),
+      install,
+      manifest(),
+      encodeControl({ kind: 'snapshotChunk', offset: 0, bytes: Buffer.alloc(0) }),
     ],
-    'a gap': [hello, encodeControl({ kind: 'snapshotChunk', offset: 5, bytes })],
-    'a chunk after the end': [hello, chunk, end, chunk],
-    'too large': [
+    'too large': [hello, install, manifest({ size: 1_001 })],
+    'a vote in between': [
       hello,
-      encodeControl({ kind: 'snapshotChunk', offset: 0, bytes: Buffer.alloc(1_001) }),
+      install,
+      manifest(),
+      encodeMessage({ ...message, kind: 'timeoutNow' }),
     ],
-    'a vote in between': [hello, encodeMessage({ ...message, kind: 'timeoutNow' })],
   };
   for (const parts of Object.values(attempts)) {
     const socket = await network.dial(`127.0.0.1:${network.port()}`, 'bao-raft/1');

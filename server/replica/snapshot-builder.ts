@@ -1,0 +1,162 @@
+/**
+ * The state as a file, for followers that the log cannot help any more: built once per position,
+ * one at a time, and shared by all who need it. What sends it only reads the file, on whichever
+ * thread; the store is asked here.
+ *
+ * A file is removed when a newer one has taken its place and nobody reads it, or when nobody has
+ * read it for a while.
+ */
+
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { SnapshotMetadata } from '../raft/message.ts';
+import type { Store } from '../storage/store.ts';
+import { SNAPSHOT_ID_BYTES } from './control-frames.ts';
+import type { SnapshotManifest } from './control-frames.ts';
+import { snapshotFileName } from './snapshot-files.ts';
+import type { ReplicaLogger } from './transport.ts';
+
+export type BuiltSnapshot = {
+  readonly snapshot: SnapshotMetadata;
+  readonly manifest: SnapshotManifest;
+  readonly file: string;
+};
+
+/** The file stays until `release`, which may be called more than once. */
+export type SnapshotLease = BuiltSnapshot & { release(): void };
+
+export type SnapshotBuilderOptions = {
+  /** Its own; created if missing. */
+  readonly directory: string;
+  readonly store: Pick<Store, 'exportSnapshot'>;
+  readonly logger: ReplicaLogger;
+};
+
+/** For a follower that lost the connection, and comes back for the rest. */
+const KEEP_MS = 60_000;
+
+type Kept = { readonly built: BuiltSnapshot; leases: number; expiry: NodeJS.Timeout | undefined };
+
+export class SnapshotBuilder {
+  readonly #options: SnapshotBuilderOptions;
+  #latest: Kept | undefined;
+  /** The end of the last build, which may have failed. */
+  #building: Promise<unknown> = Promise.resolve();
+  #removing: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
+  #buildCount = 0;
+
+  constructor(options: SnapshotBuilderOptions) {
+    this.#options = options;
+  }
+
+  /** How many files were built. */
+  get buildCount(): number {
+    return this.#buildCount;
+  }
+
+  /** A snapshot from which a follower can go on with a log that begins at `firstIndex()`. */
+  lease(firstIndex: () => number): Promise<SnapshotLease> {
+    const leased = this.#building.then(async () => {
+      const latest = this.#latest;
+      if (latest !== undefined && firstIndex() <= indexOf(latest) + 1) return this.#lend(latest);
+      return this.#lend(this.#keep(await this.#build()));
+    });
+    this.#building = leased.catch(() => undefined);
+    return leased;
+  }
+
+  /** Removes what nobody reads; the rest goes with its leases. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#building;
+    const latest = this.#latest;
+    this.#latest = undefined;
+    if (latest !== undefined) this.#removeUnused(latest);
+    await this.#removing;
+  }
+
+  #lend(kept: Kept): SnapshotLease {
+    kept.leases += 1;
+    clearTimeout(kept.expiry);
+    let isHeld = true;
+    const release = (): void => {
+      if (!isHeld) return;
+      isHeld = false;
+      kept.leases -= 1;
+      this.#removeUnused(kept);
+    };
+    return { ...kept.built, release };
+  }
+
+  #keep(built: BuiltSnapshot): Kept {
+    const former = this.#latest;
+    const kept: Kept = { built, leases: 0, expiry: undefined };
+    this.#latest = kept;
+    if (former !== undefined) this.#removeUnused(former);
+    return kept;
+  }
+
+  #removeUnused(kept: Kept): void {
+    clearTimeout(kept.expiry);
+    if (kept.leases > 0) return;
+    if (kept === this.#latest && !this.#isClosed) {
+      kept.expiry = setTimeout(() => {
+        this.#latest = undefined;
+        this.#removeUnused(kept);
+      }, KEEP_MS).unref();
+      return;
+    }
+    // What cannot be removed now is removed at the next start.
+    const removed = rm(kept.built.file, { force: true }).catch(() => undefined);
+    this.#removing = Promise.all([this.#removing, removed]);
+  }
+
+  async #build(): Promise<BuiltSnapshot> {
+    if (this.#isClosed) throw new Error('the node stops');
+    const { directory, store, logger } = this.#options;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const startMs = performance.now();
+    const exported = store.exportSnapshot();
+    const id = randomBytes(SNAPSHOT_ID_BYTES);
+    const snapshot = exported.position;
+    const file = join(directory, snapshotFileName(snapshot, { id, suffix: 'outgoing' }));
+    try {
+      const manifest = { id, ...(await writeChunks(file, exported.chunks)) };
+      this.#buildCount += 1;
+      const ms = Math.round(performance.now() - startMs);
+      const { size: bytes } = manifest;
+      logger.info({ index: snapshot.lastIncludedIndex, bytes, ms }, 'snapshot built');
+      return { snapshot, manifest, file };
+    } catch (error) {
+      await rm(file, { force: true });
+      throw error;
+    } finally {
+      await exported.close();
+    }
+  }
+}
+
+function indexOf({ built }: Kept): number {
+  return built.snapshot.lastIncludedIndex;
+}
+
+async function writeChunks(
+  file: string,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<{ readonly size: number; readonly sha256: Buffer }> {
+  const hash = createHash('sha256');
+  let size = 0;
+  const handle = await open(file, 'wx', 0o600);
+  try {
+    for await (const chunk of chunks) {
+      hash.update(chunk);
+      size += chunk.length;
+      await handle.writeFile(chunk);
+    }
+  } finally {
+    await handle.close();
+  }
+  return { size, sha256: hash.digest() };
+}

@@ -1,0 +1,50 @@
+/**
+ * The files of snapshots in their directory. The name says what a file is:
+ *
+ *     <index>-<term>.snapshot         arrived, complete and durable: also the record of an
+ *                                     installation under way (`recovery.ts`)
+ *     <index>-<term>-<id>.part        on its way in
+ *     <index>-<term>-<id>.outgoing    built here for others
+ *
+ * Only the first kind outlives the process that wrote it.
+ */
+
+import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { SnapshotMetadata } from '../raft/message.ts';
+
+export type SnapshotFile = {
+  readonly file: string;
+  readonly index: number;
+  readonly term: number;
+};
+
+export function snapshotFileName(
+  { lastIncludedIndex: index, lastIncludedTerm: term }: SnapshotMetadata,
+  kind: 'snapshot' | { readonly id: Buffer; readonly suffix: 'part' | 'outgoing' },
+): string {
+  if (kind === 'snapshot') return `${index}-${term}.snapshot`;
+  return `${index}-${term}-${kind.id.toString('hex')}.${kind.suffix}`;
+}
+
+/** The complete snapshots in the directory, which is created if missing; leftovers are removed. */
+export async function findSnapshotFiles(directory: string): Promise<SnapshotFile[]> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const found: SnapshotFile[] = [];
+  for (const name of await readdir(directory)) {
+    const match = /^(\d+)-(\d+)\.snapshot$/.exec(name);
+    const file = join(directory, name);
+    if (match !== null) found.push({ file, index: Number(match[1]), term: Number(match[2]) });
+    else if (/\.(?:part|outgoing)$/.test(name)) await rm(file, { force: true });
+  }
+  return found;
+}
+
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,253 @@
+/**
+ * Receives one snapshot at a time into a file, and hands it on when the file is complete, verified,
+ * and durable, under a name that says so. That file is also the intent record of the installation:
+ * after a crash in the middle of it, a store that stands at the position in the file's name is no
+ * accident (`recovery.ts`).
+ *
+ * Two are never interleaved. The leader of a later term interrupts one that is on its way, but not
+ * one that is being installed; the leader of an earlier term is refused. What a lost connection
+ * left is kept, and goes on where it ended if what is offered next is that very file.
+ */
+
+import type { Hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import { FrameError } from '../frames.ts';
+import type { FrameReader } from '../frames.ts';
+import type { InstallSnapshot, Message, NodeId } from '../raft/message.ts';
+import { encodeControl } from './control-frames.ts';
+import type { ControlFrame, SnapshotManifest } from './control-frames.ts';
+import { snapshotFileName, syncDirectory } from './snapshot-files.ts';
+import { PROGRESS_TIMEOUT_MS } from './snapshot-sender.ts';
+import type { ReplicaLogger, SnapshotConnection } from './transport.ts';
+import { decodeFrame } from './wire.ts';
+
+export type SnapshotReceiverOptions = {
+  /** Its own; created if missing. */
+  readonly directory: string;
+  readonly nodeId: NodeId;
+  /** A larger one is refused before any of it is taken. */
+  readonly snapshotBytesMax: number;
+  readonly logger: ReplicaLogger;
+  /** `file` is complete and durable; resolves when it is installed, or was of no use. */
+  onSnapshot(message: InstallSnapshot, file: string): Promise<void>;
+};
+
+type Offer = { readonly message: InstallSnapshot; readonly manifest: SnapshotManifest };
+
+type Active = {
+  readonly term: number;
+  readonly socket: Socket;
+  readonly ended: Promise<void>;
+};
+
+export class SnapshotReceiver {
+  readonly #options: SnapshotReceiverOptions;
+  readonly #sockets = new Set<Socket>();
+  #active: Active | undefined;
+  /** The file of the transfer that is on its way or was interrupted. */
+  #part: string | undefined;
+
+  constructor(options: SnapshotReceiverOptions) {
+    this.#options = options;
+  }
+
+  /** Takes over a connection. */
+  accept(connection: SnapshotConnection): void {
+    const { from, socket } = connection;
+    this.#sockets.add(socket);
+    socket.pause();
+    this.#receive(connection)
+      .catch((error: unknown) => {
+        this.#options.logger.warn({ peer: from, reason: String(error) }, 'snapshot not received');
+        socket.destroy();
+      })
+      .finally(() => this.#sockets.delete(socket));
+  }
+
+  close(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  async #receive({ from, socket, reader, early }: SnapshotConnection): Promise<void> {
+    const { nodeId } = this.#options;
+    const frames = framesOf(payloadsOf(socket, reader, early), { from, to: nodeId });
+    const offer = await readOffer(frames);
+    if (this.#options.snapshotBytesMax < offer.manifest.size) {
+      throw new FrameError(`more than ${this.#options.snapshotBytesMax} bytes`);
+    }
+    const end = await this.#claim(offer.message.term, socket);
+    try {
+      if (socket.destroyed) throw new Error('the sender closed the connection');
+      const file = await this.#spool(offer, frames, socket);
+      await frames.return();
+      // Nothing more is expected, but the end must be noticed.
+      socket.resume();
+      await this.#untilInstalled(offer.message, file, socket);
+    } finally {
+      end();
+    }
+  }
+
+  /** Resolves when nobody else receives, and this one may until it calls what it got. */
+  async #claim(term: number, socket: Socket): Promise<() => void> {
+    for (let active = this.#active; active !== undefined; active = this.#active) {
+      if (term < active.term) throw new Error('a later leader sends a snapshot');
+      // The same node has dialled anew, or the other one does not lead any more.
+      active.socket.destroy();
+      await active.ended;
+    }
+    let end = (): void => undefined;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    this.#active = { term, socket, ended };
+    return () => {
+      this.#active = undefined;
+      end();
+    };
+  }
+
+  async #spool(offer: Offer, frames: Frames, socket: Socket): Promise<string> {
+    const { directory } = this.#options;
+    const { snapshot } = offer.message;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const { id } = offer.manifest;
+    const part = join(directory, snapshotFileName(snapshot, { id, suffix: 'part' }));
+    if (this.#part !== undefined && this.#part !== part) await rm(this.#part, { force: true });
+    this.#part = part;
+    const spool = await Spool.open(part, offer.manifest);
+    try {
+      acknowledge(socket, spool.size);
+      while (!spool.isFull) {
+        const { value: frame } = await frames.next();
+        if (frame === undefined) throw new Error('the sender closed the connection');
+        await spool.take(frame);
+        acknowledge(socket, spool.size);
+      }
+      await spool.finish();
+    } catch (error) {
+      // Only what can become right is worth keeping.
+      if (error instanceof FrameError) await rm(part, { force: true });
+      throw error;
+    } finally {
+      await spool.close();
+    }
+    const file = join(directory, snapshotFileName(snapshot, 'snapshot'));
+    await rename(part, file);
+    await syncDirectory(directory);
+    return file;
+  }
+
+  /**
+   * The sender is told only then: it would find that the node still lacks what its log no longer
+   * holds, and send a whole state once more.
+   */
+  async #untilInstalled(message: InstallSnapshot, file: string, socket: Socket): Promise<void> {
+    const patience = setInterval(() => acknowledge(socket, 0), PROGRESS_TIMEOUT_MS / 3);
+    socket.once('close', () => clearInterval(patience));
+    await this.#options.onSnapshot(message, file);
+    clearInterval(patience);
+    socket.end(Buffer.concat(encodeControl({ kind: 'seen' })));
+  }
+}
+
+type Frames = AsyncGenerator<Message | ControlFrame, void>;
+
+async function* framesOf(
+  payloads: AsyncIterable<Buffer>,
+  { from, to }: { readonly from: NodeId; readonly to: NodeId },
+): Frames {
+  for await (const payload of payloads) yield decodeFrame(payload, from, to);
+}
+
+async function* payloadsOf(
+  socket: Socket,
+  reader: FrameReader,
+  early: readonly Buffer[],
+): AsyncIterable<Buffer> {
+  yield* early;
+  // The socket outlives the loop: the answer to the last message is still to be written.
+  for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield* reader.push(chunk);
+}
+
+async function readOffer(frames: Frames): Promise<Offer> {
+  const { value: message } = await frames.next();
+  if (message?.kind !== 'installSnapshot') throw new FrameError(`unexpected ${message?.kind}`);
+  const { value: manifest } = await frames.next();
+  if (manifest?.kind !== 'snapshotManifest') throw new FrameError(`unexpected ${manifest?.kind}`);
+  return { message, manifest };
+}
+
+function acknowledge(socket: Socket, offset: number): void {
+  socket.write(Buffer.concat(encodeControl({ kind: 'snapshotReceived', offset })));
+}
+
+/** The file that grows, and what must hold when it is finished. */
+class Spool {
+  readonly #file: FileHandle;
+  readonly #manifest: SnapshotManifest;
+  readonly #hash: Hash;
+  #size: number;
+
+  private constructor(
+    file: FileHandle,
+    manifest: SnapshotManifest,
+    held: { readonly hash: Hash; readonly size: number },
+  ) {
+    this.#file = file;
+    this.#manifest = manifest;
+    this.#hash = held.hash;
+    this.#size = held.size;
+  }
+
+  /** Goes on with what the file holds. */
+  static async open(path: string, manifest: SnapshotManifest): Promise<Spool> {
+    const file = await open(path, 'a', 0o600);
+    try {
+      const hash = createHash('sha256');
+      let size = 0;
+      for await (const chunk of createReadStream(path)) {
+        hash.update(chunk as Buffer);
+        size += (chunk as Buffer).length;
+      }
+      return new Spool(file, manifest, { hash, size });
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get isFull(): boolean {
+    return this.#manifest.size <= this.#size;
+  }
+
+  async take(frame: Message | ControlFrame): Promise<void> {
+    if (frame.kind !== 'snapshotChunk') throw new FrameError(`unexpected ${frame.kind}`);
+    if (frame.offset !== this.#size) throw new FrameError('chunks do not follow each other');
+    if (frame.bytes.length === 0) throw new FrameError('an empty chunk');
+    if (this.#manifest.size < this.#size + frame.bytes.length) {
+      throw new FrameError('more bytes than were announced');
+    }
+    await this.#file.writeFile(frame.bytes);
+    this.#hash.update(frame.bytes);
+    this.#size += frame.bytes.length;
+  }
+
+  async finish(): Promise<void> {
+    const isEqual =
+      this.#size === this.#manifest.size && this.#hash.digest().equals(this.#manifest.sha256);
+    if (!isEqual) throw new FrameError('size or digest differ');
+    await this.#file.sync();
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+}

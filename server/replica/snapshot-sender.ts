@@ -1,0 +1,247 @@
+/**
+ * Sends built snapshots to followers, each over a connection of its own:
+ *
+ *     sender                                    receiver
+ *       hello, installSnapshot, manifest  ──▶
+ *                                         ◀──   received(offset): what an earlier connection left
+ *       chunk, chunk, ...                 ──▶
+ *                                         ◀──   received(offset) for each
+ *                                         ◀──   seen: verified, durable, and installed
+ *
+ * Few are sent at a time, the others wait; all share one limit of bytes per second, so that a
+ * whole state on its way leaves room for writes.
+ */
+
+import { open } from 'node:fs/promises';
+import type { Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { FrameError, FrameReader } from '../frames.ts';
+import type { InstallSnapshot, NodeId } from '../raft/message.ts';
+import { encodeControl } from './control-frames.ts';
+import type { SnapshotBuilder, SnapshotLease } from './snapshot-builder.ts';
+import type { ReplicaLogger } from './transport.ts';
+import { decodeFrame, encodeMessage } from './wire.ts';
+
+export type SnapshotSenderOptions = {
+  readonly builder: SnapshotBuilder;
+  readonly logger: ReplicaLogger;
+  /** Of all transfers together; 0 for no limit. */
+  readonly bytesPerSecond: number;
+  /** Where this node's log begins. */
+  firstIndex(): number;
+  dial(to: NodeId): Promise<Socket>;
+  /** A snapshot of `index` is about to be sent: the follower will go on from there. */
+  onStart(to: NodeId, index: number): void;
+  onDone(to: NodeId, isComplete: boolean): void;
+};
+
+type Transfer = {
+  readonly message: InstallSnapshot;
+  socket: Socket | undefined;
+  isAborted: boolean;
+};
+
+/** Each costs disk and network what the writes want, too. */
+export const SENDS_MAX = 2;
+export const CHUNK_BYTES = 256 * 1024;
+/** Sent and not acknowledged: some chunks, so that disk and network overlap. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+/** Without an answer for so long the receiver counts as lost. */
+export const PROGRESS_TIMEOUT_MS = 30_000;
+const ANSWER_BYTES_MAX = 64;
+
+export class SnapshotSender {
+  readonly #options: SnapshotSenderOptions;
+  readonly #pace: Pace;
+  readonly #waiting = new Map<NodeId, Transfer>();
+  readonly #underWay = new Map<NodeId, Transfer>();
+  #isClosed = false;
+
+  constructor(options: SnapshotSenderOptions) {
+    this.#options = options;
+    this.#pace = new Pace(options.bytesPerSecond);
+  }
+
+  /** Starts a transfer when its turn comes, unless there is one to that node. */
+  send(message: InstallSnapshot): void {
+    const { to } = message;
+    if (this.#isClosed || this.#waiting.has(to) || this.#underWay.has(to)) return;
+    this.#waiting.set(to, { message, socket: undefined, isAborted: false });
+    this.#startNext();
+  }
+
+  /** Ends all transfers: this node does not lead any more. Each still ends with `onDone`. */
+  abort(): void {
+    const waiting = [...this.#waiting.keys()];
+    this.#waiting.clear();
+    for (const transfer of this.#underWay.values()) {
+      transfer.isAborted = true;
+      transfer.socket?.destroy();
+    }
+    if (!this.#isClosed) for (const to of waiting) this.#options.onDone(to, false);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.abort();
+  }
+
+  #startNext(): void {
+    for (const [to, transfer] of this.#waiting) {
+      if (this.#underWay.size === SENDS_MAX) return;
+      this.#waiting.delete(to);
+      this.#underWay.set(to, transfer);
+      void this.#run(to, transfer);
+    }
+  }
+
+  /** Never rejects. */
+  async #run(to: NodeId, transfer: Transfer): Promise<void> {
+    const { logger, onDone } = this.#options;
+    let isComplete = false;
+    try {
+      await this.#transfer(transfer);
+      isComplete = true;
+    } catch (error) {
+      logger.warn({ peer: to, reason: String(error) }, 'snapshot not delivered');
+    }
+    this.#underWay.delete(to);
+    if (this.#isClosed) return;
+    onDone(to, isComplete);
+    this.#startNext();
+  }
+
+  async #transfer(transfer: Transfer): Promise<void> {
+    const { builder, firstIndex, onStart, dial, logger } = this.#options;
+    const { to } = transfer.message;
+    const lease = await builder.lease(firstIndex);
+    try {
+      const index = lease.snapshot.lastIncludedIndex;
+      if (transfer.isAborted) throw new Error('the transfer was called off');
+      onStart(to, index);
+      const socket = await dial(to);
+      transfer.socket = socket;
+      if (transfer.isAborted) socket.destroy();
+      const startMs = performance.now();
+      try {
+        const outgoing = new Outgoing(socket, { ...transfer.message, snapshot: lease.snapshot });
+        const offset = await outgoing.offer(lease.manifest);
+        const bytes = lease.manifest.size - offset;
+        logger.info({ peer: to, index, offset, bytes }, 'snapshot send started');
+        await this.#stream(lease, outgoing, offset);
+        await outgoing.untilInstalled();
+        const ms = Math.round(performance.now() - startMs);
+        logger.info({ peer: to, index, bytes, ms }, 'snapshot sent');
+      } finally {
+        socket.destroy();
+      }
+    } finally {
+      lease.release();
+    }
+  }
+
+  async #stream(lease: SnapshotLease, outgoing: Outgoing, start: number): Promise<void> {
+    const file = await open(lease.file, 'r');
+    try {
+      let offset = start;
+      while (offset < lease.manifest.size) {
+        const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, lease.manifest.size - offset));
+        const { bytesRead } = await file.read(chunk, 0, chunk.length, offset);
+        if (bytesRead === 0) throw new Error('the snapshot file is too short');
+        await this.#pace.spend(bytesRead);
+        await outgoing.chunk(offset, chunk.subarray(0, bytesRead));
+        offset += bytesRead;
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** Spreads bytes over time. */
+class Pace {
+  readonly #bytesPerSecond: number;
+  #dueMs = 0;
+
+  constructor(bytesPerSecond: number) {
+    this.#bytesPerSecond = bytesPerSecond;
+  }
+
+  async spend(bytes: number): Promise<void> {
+    if (this.#bytesPerSecond === 0) return;
+    const nowMs = performance.now();
+    const startMs = Math.max(this.#dueMs, nowMs);
+    this.#dueMs = startMs + (bytes / this.#bytesPerSecond) * 1_000;
+    if (nowMs < startMs) await delay(startMs - nowMs);
+  }
+}
+
+/** One transfer's socket, with the window and what the receiver answered. */
+class Outgoing {
+  readonly #socket: Socket;
+  readonly #message: InstallSnapshot;
+  #sentOffset = 0;
+  #receivedOffset: number | undefined;
+  #isInstalled = false;
+  #wake: () => void = () => undefined;
+
+  constructor(socket: Socket, message: InstallSnapshot) {
+    this.#socket = socket;
+    this.#message = message;
+    const reader = new FrameReader(ANSWER_BYTES_MAX);
+    socket.on('data', (chunk) => {
+      try {
+        for (const payload of reader.push(chunk)) this.#take(payload);
+      } catch (error) {
+        if (!(error instanceof FrameError)) throw error;
+        socket.destroy();
+      }
+      this.#wake();
+    });
+    socket.on('close', () => this.#wake());
+  }
+
+  #take(payload: Buffer): void {
+    const { from, to } = this.#message;
+    const frame = decodeFrame(payload, to, from);
+    if (frame.kind === 'snapshotReceived') this.#receivedOffset = frame.offset;
+    else if (frame.kind === 'seen') this.#isInstalled = true;
+    else throw new FrameError(`unexpected ${frame.kind}`);
+  }
+
+  /** Resolves with the offset from which the receiver wants to have it. */
+  async offer(manifest: SnapshotLease['manifest']): Promise<number> {
+    this.#write(encodeMessage(this.#message));
+    this.#write(encodeControl({ kind: 'snapshotManifest', ...manifest }));
+    await this.#until(() => this.#receivedOffset !== undefined);
+    const offset = this.#receivedOffset ?? 0;
+    if (manifest.size < offset) throw new FrameError('the receiver holds more than there is');
+    this.#sentOffset = offset;
+    return offset;
+  }
+
+  async chunk(offset: number, bytes: Buffer): Promise<void> {
+    await this.#until(() => this.#sentOffset - (this.#receivedOffset ?? 0) < WINDOW_BYTES);
+    this.#write(encodeControl({ kind: 'snapshotChunk', offset, bytes }));
+    this.#sentOffset = offset + bytes.length;
+  }
+
+  async untilInstalled(): Promise<void> {
+    await this.#until(() => this.#isInstalled);
+  }
+
+  #write(parts: readonly Buffer[]): void {
+    this.#socket.write(Buffer.concat(parts));
+  }
+
+  /** Waits for what only an answer can bring about; rejects if none comes. */
+  async #until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      if (this.#socket.destroyed) throw new Error('the receiver closed the connection');
+      const answered = new Promise<void>((resolve) => (this.#wake = resolve));
+      const timer = setTimeout(() => this.#socket.destroy(), PROGRESS_TIMEOUT_MS);
+      await answered;
+      clearTimeout(timer);
+    }
+  }
+}
