@@ -26,6 +26,7 @@ test('defaults are those of OpenBao', () => {
       trailing_logs: 10_240,
       commit_notify: 'push',
       commit_timeout: 50,
+      fsm_mode: 'sync',
       log_thread: 'worker',
       snapshot_rate: 67_108_864,
     },
@@ -162,6 +163,10 @@ describe('mistakes name their place', () => {
     {
       source: `storage "raft" {\n path = "/d"\n commit_notify = "pull" }\n${LISTENER}`,
       message: 'a.hcl:3:2: commit_notify: expected one of push, piggyback',
+    },
+    {
+      source: `storage "raft" {\n path = "/d"\n fsm_mode = "async" }\n${LISTENER}`,
+      message: 'a.hcl:3:2: fsm_mode: expected one of sync, overlay',
     },
     {
       source: `storage "raft" {\n path = "/d"\n commit_timeout = "50 years" }\n${LISTENER}`,

@@ -68,6 +68,8 @@ const RAFT = {
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
   commit_timeout: durationMs(50, { min: 1, max: 10 * SECOND }),
+  /** Whether a committed write is on disk before it is visible, or visible first: same promises. */
+  fsm_mode: oneOf(['sync', 'overlay'], 'sync'),
   log_thread: oneOf(['worker', 'inline'], 'worker'),
   /** Bytes per second of snapshots on their way to followers, all together; 0 for no limit. */
   snapshot_rate: integer(64 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
@@ -108,7 +110,7 @@ const IGNORED = [
 const IGNORED_OF_RAFT = ['snapshot_threshold', 'snapshot_interval', 'max_transaction_size'];
 
 /** Keys of `storage "raft"` that may also stand at the top level. */
-const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'log_thread'];
+const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'fsm_mode', 'log_thread'];
 
 export type Config = FieldValues<typeof TOP_LEVEL> & {
   readonly raft: Omit<FieldValues<typeof RAFT>, 'path'> & { readonly path: string };

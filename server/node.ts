@@ -111,6 +111,7 @@ async function assemble(
   const storage = await openReplicaStorage(config.raft.path, {
     nodeId,
     logThread: config.raft.log_thread,
+    fsmMode: config.raft.fsm_mode,
   });
   const replica = await openReplica({
     nodeId,

@@ -35,7 +35,7 @@ export async function storageWrites(): Promise<MicroGroup> {
   const what = `${ENTRIES} entries of 1 KiB`;
   const written = await openLog(join(directory, 'written'), UNSYNCED);
   const synced = await openLog(join(directory, 'synced'), systemFiles);
-  const store = await openLevelStore(join(directory, 'store'));
+  const store = await openLevelStore(join(directory, 'store'), { mode: 'sync' });
   return {
     benchmarks: [
       entryEncoding(`log: encode ${what}`),

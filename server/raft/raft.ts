@@ -352,7 +352,7 @@ export class Raft {
     this.#settle();
   }
 
-  /** The state machine holds everything up to `index` durably. */
+  /** The state machine holds everything up to `index` durably; readers may see more already. */
   storageApplied(index: number): void {
     this.#log.applyTo(index);
     for (;;) {

@@ -1,21 +1,28 @@
 /**
  * The replicated state machine: committed entries in, published state out.
  *
- * Entries are applied in groups, each one durable batch of the `Store` that carries its position.
- * Then, in one synchronous turn and in this order: the batch becomes visible, listeners hear of
- * every key it touched, the applied index moves, waiters and proposals are resolved. So "applied
- * >= X" implies that every read sees X, caches included.
+ * Entries are applied in groups (`apply-queue.ts`), each one batch of the `Store` that carries its
+ * position. A store that publishes from memory takes them in the very turn in which they come; one
+ * that syncs first makes them wait. Then, in one synchronous turn and in this order: the batch
+ * becomes visible, listeners hear of every key it touched, the applied index moves, waiters and
+ * proposals are resolved. So "applied >= X" implies that every read sees X, caches included.
+ *
+ * Two positions come out. `onApplied` says what readers see. `onDurable` says what the store holds
+ * on disk: only that is reported to the raft core, so that no configuration is in effect, and no
+ * entry of the log forgotten, that a crash could take back.
  *
  * Nothing here reads a clock or draws a random number: equal entries make equal stores.
  */
 
 import assert from 'node:assert/strict';
 import type { Change } from '../core/ports.ts';
-import { decodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
-import type { Store, StorePosition, StoreStream } from '../storage/store.ts';
+import type { Store, StoreOperation, StorePosition, StoreStream } from '../storage/store.ts';
+import { ApplyGroup } from './apply-group.ts';
+import { ApplyQueue } from './apply-queue.ts';
+import type { ApplyJob } from './apply-queue.ts';
 import type { Clock } from './clock.ts';
-import { GroupEffect, startsGroup } from './state-machine.ts';
+import { Publication } from './publication.ts';
 import type { Refusal } from './state-machine.ts';
 
 export type Applied = {
@@ -34,72 +41,59 @@ export type ApplierOptions = {
   readonly store: Store;
   /** Runs in the publishing turn, after the index has moved. */
   onApplied(applied: Applied): void;
+  /** The store holds everything up to `index` durably. Not called for an installed snapshot. */
+  onDurable(index: number): void;
   /** The store failed, or a listener threw: nothing more will be applied. */
   onFatal(error: unknown): void;
 };
 
-type Job =
-  | { readonly kind: 'entries'; readonly entries: readonly Entry[] }
-  | {
-      readonly kind: 'snapshot';
-      readonly snapshot: SnapshotMetadata;
-      readonly chunks: StoreStream;
-      readonly done: () => void;
-    };
-
-/** One synced batch: large enough to share the sync, small enough to hold up nobody. */
-const GROUP_BYTES_MAX = 4 * 1024 * 1024;
-const GROUP_ENTRIES_MAX = 1024;
+/** A node with more than this to apply takes no writes until it has caught up. */
+export const BACKLOG_BYTES_MAX = 64 * 1024 * 1024;
 
 export class Applier {
   readonly #options: ApplierOptions;
-  readonly #listeners = new Set<(change: Change) => void>();
-  #jobs: Job[] = [];
-  #waiters: { readonly index: number; readonly resolve: () => void }[] = [];
-  #appliedIndex: number;
+  readonly #queue = new ApplyQueue();
+  readonly #publication: Publication;
   #configuration: Configuration;
+  #durableIndex: number;
   /** Cleared in the very turn in which the queue is found empty, unlike a promise. */
   #isRunning = false;
   #running: Promise<void> = Promise.resolve();
   #isStopped = false;
+  #hasFailed = false;
 
   constructor(options: ApplierOptions) {
     this.#options = options;
-    const position = options.store.position();
-    this.#appliedIndex = position.lastIncludedIndex;
+    const { clock, store } = options;
+    const position = store.position();
+    this.#publication = new Publication(clock, position.lastIncludedIndex);
     this.#configuration = position.configuration;
+    this.#durableIndex = store.durablePosition().lastIncludedIndex;
+    store.observe({
+      onDurable: () => this.#reportDurable(),
+      onFailure: (error) => this.#fail(error),
+    });
   }
 
   appliedIndex(): number {
-    return this.#appliedIndex;
+    return this.#publication.appliedIndex();
   }
 
   configuration(): Configuration {
     return this.#configuration;
   }
 
+  /** Whether so much waits that more must not be asked for. */
+  isBacklogged(): boolean {
+    return BACKLOG_BYTES_MAX < this.#queue.bytes;
+  }
+
   subscribe(listener: (change: Change) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#publication.subscribe(listener);
   }
 
   awaitApplied(index: number, timeoutMs: number): Promise<boolean> {
-    if (index <= this.#appliedIndex) return Promise.resolve(true);
-    if (timeoutMs <= 0) return Promise.resolve(false);
-    return new Promise((resolve) => {
-      const cancel = this.#options.clock.after(timeoutMs, () => {
-        this.#waiters = this.#waiters.filter((each) => each !== waiter);
-        resolve(false);
-      });
-      const waiter = {
-        index,
-        resolve: () => {
-          cancel();
-          resolve(true);
-        },
-      };
-      this.#waiters.push(waiter);
-    });
+    return this.#publication.awaitApplied(index, timeoutMs);
   }
 
   /** Applies committed entries after everything queued before. */
@@ -117,112 +111,92 @@ export class Applier {
     this.#isStopped = false;
   }
 
-  /** Drops what is queued and resolves when nothing is being written any more. */
+  /** Drops what is queued; resolves when all that was applied is durable. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#jobs = [];
+    this.#queue.clear();
     await this.#running;
+    await this.#options.store.flush();
   }
 
-  #push(job: Job): void {
+  #push(job: ApplyJob): void {
     if (this.#isStopped) return;
-    this.#jobs.push(job);
+    this.#queue.push(job);
     // `#run` reports its failure to onFatal and never rejects.
     if (!this.#isRunning) this.#running = this.#run();
   }
 
+  /** Awaits only what is not there at once: an entry may be published before `enqueue` returns. */
   async #run(): Promise<void> {
+    const { clock, store } = this.#options;
     this.#isRunning = true;
     try {
-      for (let job = this.#takeJob(); job !== undefined; job = this.#takeJob()) {
-        if (job.kind === 'entries') await this.#apply(job.entries);
-        else await this.#install(job);
+      for (let job = this.#queue.take(); job !== undefined; job = this.#queue.take()) {
+        if (job.kind === 'snapshot') {
+          await this.#install(job);
+          continue;
+        }
+        const group = new ApplyGroup(store, job.entries, this.#configuration);
+        assert.equal(group.firstIndex, this.appliedIndex() + 1, 'entries follow what is applied');
+        const evaluated = group.evaluate();
+        if (evaluated !== undefined) await evaluated;
+        const operations = group.operations();
+        const written = store.apply(operations, group.position());
+        if (written !== undefined) await written;
+        this.#publish(group, operations);
+        // A backlog must not keep this thread from everything else.
+        if (!this.#queue.isEmpty) await new Promise<void>((resolve) => clock.nextTurn(resolve));
       }
     } catch (error) {
-      this.#isStopped = true;
-      this.#jobs = [];
-      this.#options.onFatal(error);
+      this.#fail(error);
     } finally {
       this.#isRunning = false;
     }
   }
 
-  /** Takes a snapshot job, or as many entries from the front as make one group. */
-  #takeJob(): Job | undefined {
-    if (this.#jobs[0]?.kind === 'snapshot') return this.#jobs.shift();
-    const entries: Entry[] = [];
-    let bytes = 0;
-    for (;;) {
-      const job = this.#jobs[0];
-      if (job?.kind !== 'entries') break;
-      let count = 0;
-      for (const entry of job.entries) {
-        const isFull = bytes + entry.command.length > GROUP_BYTES_MAX && entries.length > 0;
-        if (isFull || entries.length === GROUP_ENTRIES_MAX) break;
-        if (entries.length > 0 && entry.kind === 'command' && startsGroup(entry.command)) break;
-        bytes += entry.command.length;
-        entries.push(entry);
-        count += 1;
-      }
-      if (count < job.entries.length) {
-        this.#jobs[0] = { kind: 'entries', entries: job.entries.slice(count) };
-        break;
-      }
-      this.#jobs.shift();
-    }
-    return entries.length === 0 ? undefined : { kind: 'entries', entries };
-  }
-
-  async #apply(entries: readonly Entry[]): Promise<void> {
-    const { store } = this.#options;
-    const effect = new GroupEffect(store);
-    const refusals = new Map<number, Refusal>();
-    let configuration = this.#configuration;
-    let expectedIndex = this.#appliedIndex;
-    for (const entry of entries) {
-      expectedIndex += 1;
-      assert.equal(entry.index, expectedIndex, 'entries are applied in order, each once');
-      if (entry.kind === 'configuration') configuration = decodeConfiguration(entry.command);
-      if (entry.kind !== 'command') continue;
-      const decided = effect.execute(entry.index, entry.command);
-      const refusal = decided instanceof Promise ? await decided : decided;
-      if (refusal !== undefined) refusals.set(entry.index, refusal);
-    }
-    const last = entries.at(-1);
-    assert(last !== undefined, 'a group has entries');
-    const position = {
-      lastIncludedIndex: last.index,
-      lastIncludedTerm: last.term,
-      configuration,
-    };
-    const operations = effect.operations();
-    await store.apply(operations, position);
-
-    store.publish();
-    const keys = [...new Set(operations.map((operation) => operation.key))];
-    this.#publish({ kind: 'keys', index: last.index, keys }, { entries, refusals, position });
-  }
-
-  async #install(job: Job & { readonly kind: 'snapshot' }): Promise<void> {
-    const { snapshot: position, chunks, done } = job;
-    // Raft never installs what it knows to be committed here.
-    assert(this.#appliedIndex < position.lastIncludedIndex, 'a snapshot moves forward');
-    await this.#options.store.importSnapshot(position, chunks);
-    const change = { kind: 'everything', index: position.lastIncludedIndex } as const;
-    this.#publish(change, { entries: [], refusals: NO_REFUSALS, position });
-    done();
+  #fail(error: unknown): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    this.#isStopped = true;
+    this.#queue.clear();
+    this.#options.onFatal(error);
   }
 
   /** No await in here: this is the turn of which the module comment speaks. */
-  #publish(change: Change, applied: Applied): void {
-    for (const listener of this.#listeners) listener(change);
-    this.#configuration = applied.position.configuration;
-    this.#appliedIndex = change.index;
-    if (this.#waiters.length > 0) {
-      const due = this.#waiters.filter((waiter) => waiter.index <= change.index);
-      this.#waiters = this.#waiters.filter((waiter) => change.index < waiter.index);
-      for (const waiter of due) waiter.resolve();
-    }
-    this.#options.onApplied(applied);
+  #publish(group: ApplyGroup, operations: readonly StoreOperation[]): void {
+    const { store, onApplied } = this.#options;
+    const { entries, refusals } = group;
+    const position = group.position();
+    const index = position.lastIncludedIndex;
+    store.publish();
+    this.#configuration = position.configuration;
+    const keys = [...new Set(operations.map((operation) => operation.key))];
+    this.#publication.publish({ kind: 'keys', index, keys });
+    onApplied({ entries, refusals, position });
+    this.#reportDurable();
+    if (!group.hasConfiguration) return;
+    // It takes effect when it is durable; nobody should wait for that longer than for the disk.
+    store.flush().catch((error: unknown) => this.#fail(error));
+  }
+
+  async #install(job: ApplyJob & { readonly kind: 'snapshot' }): Promise<void> {
+    const { snapshot: position, chunks, done } = job;
+    const index = position.lastIncludedIndex;
+    // Raft never installs what it knows to be committed here.
+    assert(this.appliedIndex() < index, 'a snapshot moves forward');
+    await this.#options.store.importSnapshot(position, chunks);
+    this.#durableIndex = index;
+    this.#configuration = position.configuration;
+    this.#publication.publish({ kind: 'everything', index });
+    this.#options.onApplied({ entries: [], refusals: NO_REFUSALS, position });
+    done();
+  }
+
+  #reportDurable(): void {
+    const index = this.#options.store.durablePosition().lastIncludedIndex;
+    // In the midst of publishing, the store may be ahead of what listeners have heard.
+    if (index <= this.#durableIndex || this.appliedIndex() < index) return;
+    this.#durableIndex = index;
+    this.#options.onDurable(index);
   }
 }

@@ -35,10 +35,9 @@ import type {
 import type { ProposeConfigurationResult, Raft, RaftStatus } from '../raft/raft.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
 import type { Clock } from './clock.ts';
-import { noLeaderError } from './proposals.ts';
+import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposal, Proposals } from './proposals.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
-import { ServerError } from '../errors.ts';
 
 /** What happened outside since the last turn. */
 export type DriverInput =
@@ -189,19 +188,24 @@ export class Driver {
   }
 
   #turn(): void {
-    const { raft, flush, observe } = this.#options;
+    const { raft, flush, applyEntries, observe } = this.#options;
     const inputs = this.#inputs;
     this.#inputs = [];
     for (const input of inputs) this.#take(input);
     this.#tick();
     this.#propose();
+    const committed: Ready['committedEntries'][] = [];
     for (let rounds = 0; raft.hasReady(); rounds += 1) {
       assert(rounds < READY_ROUNDS_MAX, 'the core never comes to rest');
-      this.#carryOut(raft.ready());
+      const ready = raft.ready();
+      this.#carryOut(ready);
+      if (ready.committedEntries.length > 0) committed.push(ready.committedEntries);
       this.#reportAppends();
     }
     this.#dropUnwantedSnapshots();
     flush();
+    // Peers do not wait while they are applied here.
+    for (const entries of committed) applyEntries(entries);
     observe(raft.status());
   }
 
@@ -274,19 +278,18 @@ export class Driver {
         continue;
       }
       for (const { reject } of batch) {
-        reject(result.kind === 'notLeader' ? noLeaderError() : overloadedError());
+        reject(result.kind === 'notLeader' ? noLeaderError() : overloadedError('committed'));
       }
     }
   }
 
   #carryOut(ready: Ready): void {
-    const { send, sendSnapshot, applyEntries } = this.#options;
+    const { send, sendSnapshot } = this.#options;
     if (ready.appendToken !== 0) this.#append(ready);
     for (const message of ready.messages) {
       if (message.kind === 'installSnapshot') sendSnapshot(message);
       else send(message);
     }
-    if (ready.committedEntries.length > 0) applyEntries(ready.committedEntries);
     const { raft, proposals, clock } = this.#options;
     const isLeader = raft.status().role === 'leader';
     if (this.#wasLeader && !isLeader) proposals.leadershipLost(clock.nowMs());
@@ -388,8 +391,4 @@ export class Driver {
 
 function positionKey(snapshot: SnapshotMetadata): string {
   return `${snapshot.lastIncludedIndex}-${snapshot.lastIncludedTerm}`;
-}
-
-function overloadedError(): ServerError {
-  return new ServerError('overloaded', 'too many bytes wait to be committed');
 }

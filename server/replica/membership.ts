@@ -163,7 +163,8 @@ export class Membership {
     edit: (inForce: Configuration) => Configuration | undefined,
   ): Promise<RefusedConfiguration | { readonly kind: 'applied' }> {
     return new Promise((resolve, reject) => {
-      if (this.#options.status() === undefined) {
+      // A standby may be behind: whether anything is to be changed is the leader's to say.
+      if (this.#options.status()?.role !== 'leader') {
         reject(noLeaderError());
         return;
       }

@@ -144,6 +144,11 @@ export function noLeaderError(): ServerError {
   return new ServerError('no-leader', 'this node does not lead the cluster');
 }
 
+/** Nothing was proposed: the caller may try again when some of what waits is `done`. */
+export function overloadedError(done: 'committed' | 'applied'): ServerError {
+  return new ServerError('overloaded', `too many bytes wait to be ${done}`);
+}
+
 /** OpenBao's texts (internal/physical/raft/raft.go, physical.ErrValueTooLarge). */
 function tooLargeError(bytes: number, max: number, operations: number | undefined): ServerError {
   const problem = `put failed due to value being too large; got ${bytes} bytes, max: ${max} bytes`;

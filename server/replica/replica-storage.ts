@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { openDurableLog, SEGMENT_BYTES_DEFAULT } from '../storage/durable-log.ts';
 import type { OpenedLog } from '../storage/durable-log.ts';
 import { openLevelStore } from '../storage/leveldb.ts';
+import type { StoreMode } from '../storage/leveldb.ts';
 import type { Store } from '../storage/store.ts';
 
 export type ReplicaStorage = {
@@ -20,11 +21,15 @@ export type ReplicaStorage = {
  */
 export async function openReplicaStorage(
   directory: string,
-  options: { readonly nodeId: string; readonly logThread: 'worker' | 'inline' },
+  options: {
+    readonly nodeId: string;
+    readonly logThread: 'worker' | 'inline';
+    readonly fsmMode: StoreMode;
+  },
 ): Promise<ReplicaStorage> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   return {
-    store: await openLevelStore(join(directory, 'store')),
+    store: await openLevelStore(join(directory, 'store'), { mode: options.fsmMode }),
     openLog: () =>
       openDurableLog(join(directory, 'log'), {
         thread: options.logThread,

@@ -39,7 +39,7 @@ import type { Clock } from './clock.ts';
 import { TenureWatch } from './leadership.ts';
 import { Membership } from './membership.ts';
 import { createPhysical } from './physical.ts';
-import { noLeaderError, Proposals } from './proposals.ts';
+import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
 import { recover } from './recovery.ts';
 import type { Recovery } from './recovery.ts';
 import type { ReplicaStorage } from './replica-storage.ts';
@@ -129,6 +129,7 @@ class Node implements Replica {
         if (entries.length === 0) this.#proposals.skippedTo(position.lastIncludedIndex);
         this.#session?.applied(applied);
       },
+      onDurable: (index) => this.#session?.durable(index),
       onFatal: (error) => this.#fail(error),
     });
     options.network.onConnection('bao-raft/1', (socket) => {
@@ -209,6 +210,7 @@ class Node implements Replica {
         if (this.#failure !== undefined) throw this.#failedError();
         const session = this.#session;
         if (session === undefined) throw noLeaderError();
+        if (this.#applier.isBacklogged()) throw overloadedError('applied');
         const settled = this.#proposals.submit(command, operations);
         session.wake();
         return settled;

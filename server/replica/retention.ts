@@ -1,6 +1,8 @@
 /**
  * How much of the applied log is kept for followers that lag: a number of entries and a number of
  * bytes, whichever is less. What lies behind is compacted, and such a follower gets a snapshot.
+ *
+ * What the store does not hold durably is kept whatever it takes: only the log can bring it back.
  */
 
 import type { Entry } from '../raft/message.ts';
@@ -24,8 +26,8 @@ export class Retention {
     this.#limits = limits;
   }
 
-  /** Counts applied entries in; returns up to which index the log may be forgotten, if any. */
-  add(entries: readonly Entry[]): number | undefined {
+  /** Counts applied entries in. */
+  add(entries: readonly Entry[]): void {
     for (const { index, command } of entries) {
       this.#count += 1;
       this.#bytes += command.length;
@@ -35,7 +37,6 @@ export class Retention {
       this.#runs.push({ lastIndex: index, ...this.#last });
       this.#last = { count: 0, bytes: 0 };
     }
-    return this.#forget();
   }
 
   reset(): void {
@@ -45,12 +46,13 @@ export class Retention {
     this.#bytes = 0;
   }
 
-  #forget(): number | undefined {
+  /** Returns up to which index, at most `durableIndex`, the log may be forgotten, if any. */
+  forget(durableIndex: number): number | undefined {
     const { entriesMax, bytesMax } = this.#limits;
     let index: number | undefined;
     for (;;) {
       const oldest = this.#runs[0];
-      if (oldest === undefined) return index;
+      if (oldest === undefined || durableIndex < oldest.lastIndex) return index;
       const isOver = bytesMax < this.#bytes || entriesMax <= this.#count - oldest.count;
       if (!isOver) return index;
       this.#runs.shift();

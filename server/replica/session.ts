@@ -100,7 +100,8 @@ export class Session {
     });
     this.#driver = this.#createDriver();
     this.#driver.start();
-    this.#compact(this.#retention.add(this.#appliedEntries()));
+    this.#retention.add(this.#appliedEntries());
+    this.#compact(this.#retention.forget(storage.store.durablePosition().lastIncludedIndex));
     for (const { id } of options.applier.configuration().servers) {
       if (id !== nodeId) this.#transport.greet(id);
     }
@@ -136,9 +137,14 @@ export class Session {
     }
     const configured = entries.findLast((entry) => entry.kind === 'configuration');
     this.#configurationIndex = configured?.index ?? this.#configurationIndex;
-    this.enqueue({ kind: 'applied', index: position.lastIncludedIndex });
     this.#hold.count(entries);
-    this.#compact(this.#retention.add(entries));
+    this.#retention.add(entries);
+  }
+
+  /** The store holds everything up to `index` durably. */
+  durable(index: number): void {
+    this.enqueue({ kind: 'applied', index });
+    this.#compact(this.#retention.forget(index));
   }
 
   /**

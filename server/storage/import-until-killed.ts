@@ -13,7 +13,7 @@ import { decodePosition } from './store-position.ts';
 const [directory, snapshotPath, position, fatalStep] = process.argv.slice(2);
 assert(directory !== undefined && snapshotPath !== undefined && position !== undefined);
 
-const store = await openLevelStoreWithSteps(directory, {}, (step) => {
+const store = await openLevelStoreWithSteps(directory, { mode: 'sync' }, (step) => {
   if (step === fatalStep) process.kill(process.pid, 'SIGKILL');
 });
 await store.importSnapshot(

@@ -7,8 +7,9 @@ import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
-import { openLevelStore } from './leveldb.ts';
-import type { ImportStep } from './leveldb.ts';
+import type { ImportStep } from './level-home.ts';
+import { openLevelStore as openLevelStoreIn } from './leveldb.ts';
+import type { StoreMode } from './leveldb.ts';
 import { createMemoryStore } from './memory.ts';
 import { applyAndPublish, collect, declareStoreContract } from './store.contract.ts';
 import { position, put, remove, textAt } from './store.contract.ts';
@@ -25,12 +26,34 @@ beforeEach(() => {
   directory = mkdtempSync(join(root, 'store-'));
 });
 
-describe('leveldb', () => {
-  declareStoreContract(() => openLevelStore(mkdtempSync(join(root, 'contract-'))));
+const MODES = ['sync', 'overlay'] as const;
+
+function openLevelStore(path: string, mode: StoreMode = 'sync') {
+  return openLevelStoreIn(path, { mode });
+}
+
+describe.each(MODES)('leveldb, %s', (mode) => {
+  declareStoreContract(() => openLevelStore(mkdtempSync(join(root, 'contract-')), mode));
 });
 
 describe('reopening', () => {
-  test('shows what was applied, published or not', async () => {
+  test.each(MODES)('in mode %s shows what was published, in any mode', async (mode) => {
+    const store = await openLevelStore(directory, mode);
+    await applyAndPublish(store, [put('a', '1'), put('b', '1')], 1);
+    await applyAndPublish(store, [remove('a'), put('b', '2')], 2);
+    await store.close();
+
+    for (const other of MODES) {
+      const again = await openLevelStore(directory, other);
+      expect(again.position()).toEqual(position(2));
+      expect(again.durablePosition()).toEqual(position(2));
+      expect(textAt(again, 'b')).toBe('2');
+      expect(await again.list('', {})).toEqual(['b']);
+      await again.close();
+    }
+  });
+
+  test('shows what a synced store has applied and not published', async () => {
     const store = await openLevelStore(directory);
     await applyAndPublish(store, [put('a', '1')], 1);
     await store.apply([put('b', '2')], position(2));
@@ -112,8 +135,8 @@ describe('a crash during an import', () => {
   });
 });
 
-test('LevelDB and its twin agree on everything', async () => {
-  const store = await openLevelStore(directory);
+test.each(MODES)('LevelDB (%s) and its twin agree on everything', async (mode) => {
+  const store = await openLevelStore(directory, mode);
   const twin = createMemoryStore();
   const keys = fc.string({
     unit: fc.constantFrom('a', 'b', '/', '-', '0', '😀', '\uff21'),
@@ -132,12 +155,17 @@ test('LevelDB and its twin agree on everything', async () => {
     after: fc.option(keys, { nil: undefined }),
     limit: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined }),
   });
+  // An overlay has several generations when some are being written.
+  const flushes = fc.constantFrom('none', 'begun', 'ended');
   let index = 0;
+  let flushed = Promise.resolve();
   await fc.assert(
-    fc.asyncProperty(operations, prefixes, pages, async (batch, prefix, page) => {
+    fc.asyncProperty(operations, prefixes, pages, flushes, async (batch, prefix, page, flush) => {
       index += 1;
       await applyAndPublish(store, batch, index);
       await applyAndPublish(twin, batch, index);
+      if (flush !== 'none') flushed = store.flush();
+      if (flush === 'ended') await flushed;
       expect(await store.list(prefix, page)).toEqual(await twin.list(prefix, page));
       for (const { key } of batch) expect(textAt(store, key)).toBe(textAt(twin, key));
     }),
@@ -145,4 +173,7 @@ test('LevelDB and its twin agree on everything', async () => {
   );
   expect(await store.stateHash()).toBe(await twin.stateHash());
   await store.close();
+  const again = await openLevelStore(directory, mode);
+  expect(await again.stateHash()).toBe(await twin.stateHash());
+  await again.close();
 });

@@ -10,7 +10,14 @@ import { childOf, compareKeys, keyAfterChild } from './key-order.ts';
 import { decodeSnapshot, encodeSnapshot } from './snapshot-codec.ts';
 import type { StorePair } from './snapshot-codec.ts';
 import { INITIAL_POSITION } from './store-position.ts';
-import type { Store, StoreOperation, StorePosition, StoreStream } from './store.ts';
+import type {
+  Store,
+  StoreExport,
+  StoreObserver,
+  StoreOperation,
+  StorePosition,
+  StoreStream,
+} from './store.ts';
 
 export function createMemoryStore(): Store {
   return new MemoryStore();
@@ -31,8 +38,13 @@ class MemoryStore implements Store {
   #values = new Map<string, Buffer>();
   #keys: string[] = [];
   #applied: Applied | undefined;
+  #observer: StoreObserver | undefined;
 
   position(): StorePosition {
+    return this.#position;
+  }
+
+  durablePosition(): StorePosition {
     return this.#position;
   }
 
@@ -60,7 +72,7 @@ class MemoryStore implements Store {
     return children;
   }
 
-  async apply(operations: readonly StoreOperation[], position: StorePosition): Promise<void> {
+  apply(operations: readonly StoreOperation[], position: StorePosition): undefined {
     assert(this.#applied === undefined, 'apply before the last one was published');
     assert(this.#position.lastIncludedIndex <= position.lastIncludedIndex, 'the position recedes');
     this.#applied = { operations, position };
@@ -75,9 +87,16 @@ class MemoryStore implements Store {
     }
     this.#position = position;
     this.#applied = undefined;
+    this.#observer?.onDurable();
   }
 
-  exportSnapshot() {
+  async flush(): Promise<void> {}
+
+  observe(observer: StoreObserver): void {
+    this.#observer = observer;
+  }
+
+  exportSnapshot(): StoreExport {
     const pairs = this.#pairs();
     const chunks = encodeSnapshot(this.#position, [pairs]);
     return { position: this.#position, chunks, close: async () => {} };

@@ -57,6 +57,7 @@ export function declareStoreContract(open: () => Promise<Store>): void {
 
   const subject = { store: () => store, open };
   declareVisibility(subject);
+  declareDurability(subject);
   declareLists(subject);
   declareSnapshots(subject);
   declareDamage(subject);
@@ -122,6 +123,44 @@ function declareVisibility({ store }: Subject): void {
     store().publish();
     value.fill('x');
     expect(textAt(store(), 'k')).toBe('before');
+  });
+}
+
+function declareDurability({ store }: Subject): void {
+  test('what is published becomes durable, in order, and the observer hears of it', async () => {
+    const heard: number[] = [];
+    store().observe({
+      onDurable: () => heard.push(store().durablePosition().lastIncludedIndex),
+      onFailure: (error) => expect.fail(String(error)),
+    });
+    for (let index = 1; index <= 3; index += 1) {
+      await applyAndPublish(store(), [put('a', String(index))], index);
+      expect(store().durablePosition().lastIncludedIndex).toBeLessThanOrEqual(index);
+    }
+    await store().flush();
+    expect(store().durablePosition()).toEqual(position(3));
+    expect(store().position()).toEqual(position(3));
+    expect(heard.at(-1)).toBe(3);
+    expect(heard).toEqual(heard.toSorted((a, b) => a - b));
+    await store().flush();
+  });
+
+  test('reads are the same before and after what they see is durable', async () => {
+    const look = async () => ({
+      values: ['a', 'b', 'c', 'd/1'].map((key) => textAt(store(), key)),
+      list: await store().list('', {}),
+      page: await store().list('', { after: 'a', limit: 1 }),
+      hash: await store().stateHash(),
+    });
+    await applyAndPublish(store(), [put('a', '1'), put('b', '1'), put('d/1', '1')], 1);
+    await store().flush();
+    await applyAndPublish(store(), [remove('b'), put('c', '2'), remove('d/1')], 2);
+    const before = await look();
+    expect(before.values).toEqual(['1', undefined, '2', undefined]);
+    expect(before.list).toEqual(['a', 'c']);
+    expect(before.page).toEqual(['c']);
+    await store().flush();
+    expect(await look()).toEqual(before);
   });
 }
 

@@ -1,7 +1,7 @@
 /**
- * The ordered key/value store below the replicated state machine, as a contract with two
- * implementations: LevelDB (`leveldb.ts`) and its in-memory twin (`memory.ts`). Both pass
- * `store.contract.ts`.
+ * The ordered key/value store below the replicated state machine, as a contract. `sync-store.ts`
+ * and `overlay-store.ts` keep it in LevelDB and differ in when a batch is durable; `memory.ts` is
+ * their twin without a disk. All pass `store.contract.ts`.
  */
 
 import type { SnapshotMetadata } from '../raft/message.ts';
@@ -18,36 +18,54 @@ export type StorePosition = SnapshotMetadata;
 
 export type StoreStream = AsyncIterable<Uint8Array>;
 
+export type StoreExport = {
+  readonly position: StorePosition;
+  readonly chunks: StoreStream;
+  close(): Promise<void>;
+};
+
+export type StoreObserver = {
+  /** `durablePosition` has moved, other than by an import. */
+  onDurable(): void;
+  /** What is visible will not become durable: the node must end. */
+  onFailure(error: unknown): void;
+};
+
 /**
  * Invariants:
- * - `apply` is atomic and durable when it resolves: data and position together, or neither.
+ * - What a crash leaves is the state at one position between `durablePosition` and the last
+ *   `apply`, whole: never a part of a batch, never a batch without every one before it.
  * - Until `publish()` runs, `get` and `list` see the state before the last `apply`; afterwards the
  *   state after it. So a batch becomes visible as one piece, in the turn the caller chooses.
  * - One `apply` at a time, each followed by its `publish()`.
  */
 export type Store = {
-  /** The durable and published position; index 0 and term 0 for an empty store. */
+  /** What readers see; index 0 and term 0 for an empty store. */
   position(): StorePosition;
+  /** What a crash leaves at least. It follows `position`, and equals it when a store is opened. */
+  durablePosition(): StorePosition;
   get(key: string): Uint8Array | undefined;
   /** Immediate children below `prefix` (empty or ending in `/`), sorted, directories with a trailing slash. */
   list(
     prefix: string,
     page: { after?: string | undefined; limit?: number | undefined },
   ): Promise<string[]>;
-  apply(operations: readonly StoreOperation[], position: StorePosition): Promise<void>;
+  /** Takes a batch. It may be published when the promise resolves; at once if there is none. */
+  apply(operations: readonly StoreOperation[], position: StorePosition): Promise<void> | undefined;
   publish(): void;
+  /** Resolves when all that is published is durable. */
+  flush(): Promise<void>;
+  /** One observer, for the life of the store. */
+  observe(observer: StoreObserver): void;
   /** A consistent export of the published state, in chunks of bounded size. */
-  exportSnapshot(): {
-    readonly position: StorePosition;
-    readonly chunks: StoreStream;
-    close(): Promise<void>;
-  };
+  exportSnapshot(): StoreExport;
   /**
    * Replaces everything by an exported state. After a crash at any moment the store is wholly the
-   * old one or wholly the new one. Becomes visible when it resolves.
+   * old one or wholly the new one. Visible and durable when it resolves.
    */
   importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void>;
-  /** A digest of all data and the position, for tests that compare replicas. */
+  /** A digest of all published data and the position, for tests that compare replicas. */
   stateHash(): Promise<string>;
+  /** Waits until all that is published is durable. */
   close(): Promise<void>;
 };

@@ -12,6 +12,7 @@ import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
 import { systemClock } from '../replica/clock.ts';
+import type { StoreMode } from '../storage/leveldb.ts';
 import { openReplicaStorage } from '../replica/replica-storage.ts';
 import type { ReplicaStorage } from '../replica/replica-storage.ts';
 import { openReplica } from '../replica/replica.ts';
@@ -28,6 +29,7 @@ export const silentLogger = { info() {}, warn() {}, error() {} };
 export type ReplicaClusterOptions = {
   readonly settings?: Partial<ReplicaSettings>;
   readonly logThread?: 'worker' | 'inline';
+  readonly fsmMode?: StoreMode;
   /** Wraps what a node's storage opens, to let it fail. */
   readonly wrapStorage?: (id: string, storage: ReplicaStorage) => ReplicaStorage;
 };
@@ -74,13 +76,17 @@ export class ReplicaCluster {
   /** Opens a node, new or with what its disk holds, without starting it. */
   async open(id: string): Promise<ClusterMember> {
     assert(!this.#members.has(id), `${id} is open`);
-    const { logThread = 'inline', settings, wrapStorage } = this.#options;
+    const { logThread = 'inline', fsmMode = 'sync', settings, wrapStorage } = this.#options;
     // A node keeps its address for life, or two that return at once would never find each other.
     const port = this.#ports.get(id) ?? 0;
     const network = createClusterNetwork({ host: '127.0.0.1', port, logger: silentLogger });
     await network.bind();
     this.#ports.set(id, network.port());
-    const opened = await openReplicaStorage(join(this.#directory, id), { nodeId: id, logThread });
+    const opened = await openReplicaStorage(join(this.#directory, id), {
+      nodeId: id,
+      logThread,
+      fsmMode,
+    });
     const failures: unknown[] = [];
     const replica = await openReplica({
       nodeId: id,

@@ -59,7 +59,11 @@ const replica = await openReplica({
 
 /** A slow disk is imitated in this thread, which has nothing else to do when one caller waits. */
 async function openStorage(delayMs: number): Promise<ReplicaStorage> {
-  const storage = await openReplicaStorage(directory, { nodeId: id, logThread: 'worker' });
+  const storage = await openReplicaStorage(directory, {
+    nodeId: id,
+    logThread: 'worker',
+    fsmMode: 'sync',
+  });
   if (delayMs === 0) return storage;
   const clock = new Int32Array(new SharedArrayBuffer(4));
   const slowFiles: LogFiles = {

@@ -1,0 +1,221 @@
+/**
+ * The LevelDB database that is the store now, and its replacement by an imported one.
+ *
+ * Data keys begin with `d`, and the position is at `p`, out of their reach. Every write is synced:
+ * LevelDB can lose a batch in the middle at power loss if an unsynced one is among them
+ * (google/leveldb#193, shown in `power-loss.test.ts`), so there is none. An import goes to a
+ * database of its own, see `store-directory.ts`.
+ */
+
+import assert from 'node:assert/strict';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { ClassicLevel } from 'classic-level';
+
+import { lockDirectory } from './directory-lock.ts';
+import { SharedResource } from './shared-resource.ts';
+import { decodeSnapshot } from './snapshot-codec.ts';
+import { findStore, nameAfter, pointTo, removeStore, syncStore } from './store-directory.ts';
+import { INITIAL_POSITION, decodePosition, encodePosition } from './store-position.ts';
+import type { StoreOperation, StorePosition, StoreStream } from './store.ts';
+
+export const DATA = 'd';
+/** All data keys are below this. */
+export const DATA_END = 'e';
+const POSITION_KEY = 'p';
+
+const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024;
+
+export type LevelOptions = { readonly cacheBytes?: number };
+
+/** The moments of an import between which a crash makes a difference. */
+export type ImportStep =
+  'began' | 'wroteGroup' | 'wroteAll' | 'closed' | 'synced' | 'switched' | 'opened' | 'removedOld';
+
+export type Level = ClassicLevel<string, Buffer>;
+export type LevelSnapshot = ReturnType<Level['snapshot']>;
+
+/** A database; its users are views, listings, and exports. */
+export class Database extends SharedResource {
+  readonly name: string;
+  readonly level: Level;
+
+  constructor(name: string, level: Level) {
+    super(() => level.close());
+    this.name = name;
+    this.level = level;
+  }
+
+  newBatch(): LevelBatch {
+    return new LevelBatch(this.level);
+  }
+}
+
+/** Operations that become durable as one piece, together with the position after them. */
+export class LevelBatch {
+  readonly #batch: ReturnType<Level['batch']>;
+
+  constructor(level: Level) {
+    this.#batch = level.batch();
+  }
+
+  add(operation: StoreOperation): void {
+    if (operation.kind === 'put') this.#batch.put(DATA + operation.key, asBuffer(operation.value));
+    else this.#batch.del(DATA + operation.key);
+  }
+
+  write(position: StorePosition): Promise<void> {
+    return this.#batch.put(POSITION_KEY, encodePosition(position)).write({ sync: true });
+  }
+}
+
+export class LevelHome {
+  readonly #directory: string;
+  readonly #options: LevelOptions;
+  readonly #unlock: () => void;
+  readonly #reached: (step: ImportStep) => void;
+  #database: Database;
+  /** Stays set if a replacement fails after the switch: this object then has the wrong database. */
+  #isReplacing = false;
+  /** The end of the last database that was replaced. */
+  #retired: Promise<void> = Promise.resolve();
+
+  private constructor(
+    place: { directory: string; unlock: () => void },
+    options: LevelOptions & { reached: (step: ImportStep) => void },
+    database: Database,
+  ) {
+    this.#directory = place.directory;
+    this.#unlock = place.unlock;
+    this.#options = options;
+    this.#reached = options.reached;
+    this.#database = database;
+  }
+
+  /** Opens or creates the database in a directory of its own; tells how far an import is. */
+  static async open(
+    directory: string,
+    options: LevelOptions & { reached: (step: ImportStep) => void },
+  ): Promise<{ home: LevelHome; position: StorePosition }> {
+    await mkdir(directory, { recursive: true });
+    // LevelDB's own lock does not cover leftovers, which are removed before a database is opened.
+    const unlock = lockDirectory(directory);
+    try {
+      const { name, level } = await openCurrent(directory, options);
+      const position = await readPosition(level);
+      const database = new Database(name, level);
+      return { home: new LevelHome({ directory, unlock }, options, database), position };
+    } catch (error) {
+      unlock();
+      throw error;
+    }
+  }
+
+  database(): Database {
+    return this.#database;
+  }
+
+  get isReplacing(): boolean {
+    return this.#isReplacing;
+  }
+
+  async replace(position: StorePosition, chunks: StoreStream): Promise<void> {
+    assert(!this.#isReplacing, 'import during an import');
+    this.#isReplacing = true;
+    const name = nameAfter(this.#database.name);
+    try {
+      // Its directory must be gone before there is another old one.
+      await this.#retired;
+      await this.#build(name, position, chunks);
+    } catch (error) {
+      await removeStore(this.#directory, name);
+      this.#isReplacing = false;
+      throw error;
+    }
+    await pointTo(this.#directory, { name, isNew: false });
+    this.#reached('switched');
+    const level = await openLevel(join(this.#directory, name), { ...this.#options, create: false });
+    this.#reached('opened');
+    const old = this.#database;
+    this.#database = new Database(name, level);
+    this.#retired = this.#remove(old);
+    // `close` and the next import hear of a failure.
+    this.#retired.catch(() => {});
+    this.#isReplacing = false;
+  }
+
+  async close(): Promise<void> {
+    try {
+      await this.#retired;
+      await this.#database.retire();
+    } finally {
+      this.#unlock();
+    }
+  }
+
+  /** Builds a durable database from a snapshot. */
+  async #build(name: string, position: StorePosition, chunks: StoreStream): Promise<void> {
+    const directory = this.#directory;
+    const level = await openLevel(join(directory, name), { ...this.#options, create: true });
+    this.#reached('began');
+    try {
+      for await (const pairs of decodeSnapshot(position, chunks)) {
+        const batch = level.batch();
+        for (const { key, value } of pairs) batch.put(DATA + key, asBuffer(value));
+        await batch.write({ sync: true });
+        this.#reached('wroteGroup');
+      }
+      await level.put(POSITION_KEY, encodePosition(position), { sync: true });
+      this.#reached('wroteAll');
+    } finally {
+      await level.close();
+    }
+    this.#reached('closed');
+    await syncStore(directory, name);
+    this.#reached('synced');
+  }
+
+  async #remove(old: Database): Promise<void> {
+    await old.retire();
+    await removeStore(this.#directory, old.name);
+    this.#reached('removedOld');
+  }
+}
+
+async function openCurrent(directory: string, options: LevelOptions) {
+  const { name, isNew } = await findStore(directory);
+  const level = await openLevel(join(directory, name), { ...options, create: isNew });
+  if (isNew) {
+    await level.put(POSITION_KEY, encodePosition(INITIAL_POSITION), { sync: true });
+    await pointTo(directory, { name, isNew: false });
+  }
+  return { name, level };
+}
+
+async function readPosition(level: Level): Promise<StorePosition> {
+  const stored = level.getSync(POSITION_KEY);
+  if (stored !== undefined) return decodePosition(stored);
+  await level.close();
+  throw new Error(`Cannot open the store: ${level.location} has no position`);
+}
+
+async function openLevel(
+  path: string,
+  options: LevelOptions & { create: boolean },
+): Promise<Level> {
+  const level: Level = new ClassicLevel<string, Buffer>(path, {
+    keyEncoding: 'utf8',
+    valueEncoding: 'buffer',
+    // Values are encrypted, and ciphertext does not compress.
+    compression: false,
+    cacheSize: options.cacheBytes ?? CACHE_BYTES_DEFAULT,
+    createIfMissing: options.create,
+  });
+  await level.open();
+  return level;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
