@@ -17,7 +17,6 @@
 import assert from 'node:assert/strict';
 
 import { Campaign } from './campaign.ts';
-import { voterIds } from './configuration.ts';
 import { ElectionTimer } from './election-timer.ts';
 import type { Log } from './log.ts';
 import type {
@@ -32,6 +31,7 @@ import type {
   SnapshotMetadata,
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
+import { Quorum } from './quorum.ts';
 
 type Recovered = {
   readonly hardState: HardState;
@@ -55,7 +55,7 @@ export class Election {
   #votedFor: NodeId | null;
   #role: Role = 'follower';
   #leaderId: NodeId | null = null;
-  #voters: readonly NodeId[];
+  #quorum: Quorum;
   #campaign: Campaign | undefined;
   readonly #areLeasesInUse: boolean;
   /**
@@ -81,7 +81,7 @@ export class Election {
     const { currentTerm, votedFor } = recoverTerm(options);
     this.#currentTerm = currentTerm;
     this.#votedFor = votedFor;
-    this.#voters = voterIds(options.configuration);
+    this.#quorum = new Quorum(options.configuration);
     this.#areLeasesInUse = options.leaseMs > 0;
     const isFirstStart = currentTerm === 0;
     this.#forgetfulTicks = options.leaseMs === 0 || isFirstStart ? 0 : options.electionTicks;
@@ -104,7 +104,7 @@ export class Election {
   }
 
   applyConfiguration(configuration: Configuration): void {
-    this.#voters = voterIds(configuration);
+    this.#quorum = new Quorum(configuration);
   }
 
   tick(): void {
@@ -136,7 +136,7 @@ export class Election {
    */
   #isPromotable(): boolean {
     return (
-      this.#voters.includes(this.#id) &&
+      this.#quorum.includes(this.#id) &&
       !this.#log.isInstallingSnapshot &&
       !this.#log.hasUnappliedConfiguration()
     );
@@ -311,7 +311,7 @@ export class Election {
   #becomePreCandidate(): void {
     this.#role = 'preCandidate';
     this.#leaderId = null;
-    this.#campaign = new Campaign({ isPreVote: true, voters: this.#voters });
+    this.#campaign = new Campaign({ isPreVote: true, quorum: this.#quorum });
     this.#timer.redraw();
     this.#requestVotes({ term: this.#currentTerm + 1, isPreVote: true, isTransfer: false });
     this.#recordVote(this.#id, true);
@@ -322,7 +322,7 @@ export class Election {
     this.#votedFor = this.#id;
     this.#role = 'candidate';
     this.#leaderId = null;
-    this.#campaign = new Campaign({ isPreVote: false, voters: this.#voters });
+    this.#campaign = new Campaign({ isPreVote: false, quorum: this.#quorum });
     this.#timer.redraw();
     this.#requestVotes({ term: this.#currentTerm, isPreVote: false, isTransfer });
   }
@@ -337,7 +337,7 @@ export class Election {
 
   /** A real request waits for the disk: it names the end of a log that a crash may still shorten. */
   #requestVotes(request: Pick<RequestVote, 'term' | 'isPreVote' | 'isTransfer'>): void {
-    for (const to of this.#voters) {
+    for (const to of this.#quorum.voters) {
       if (to === this.#id) continue;
       const message: RequestVote = {
         kind: 'requestVote',

@@ -21,10 +21,23 @@ export type Server = {
   readonly id: NodeId;
   /** `host:port` of the cluster listener. The core passes it through and never reads it. */
   readonly address: string;
-  readonly suffrage: 'voter' | 'learner';
+  /** `leaving` only in a joint configuration: a voter of its outgoing half and nothing more. */
+  readonly suffrage: 'voter' | 'learner' | 'leaving';
 };
 
-export type Configuration = { readonly servers: readonly Server[] };
+/**
+ * Everyone who is sent the log. In a joint configuration (thesis §4.3) `suffrage` speaks of the
+ * incoming half, and a decision needs a majority of each half. A voter that becomes a learner is
+ * a `learner` of `votersOutgoing` until then (etcd-io/raft keeps a list of those, `LearnersNext`).
+ */
+export type Configuration = {
+  readonly servers: readonly Server[];
+  readonly joint?: {
+    readonly votersOutgoing: readonly NodeId[];
+    /** The leader proposes to leave as soon as it has applied the joint configuration. */
+    readonly autoLeave: boolean;
+  };
+};
 
 /** What must be durable before a message that reveals it leaves the node (Raft §5, figure 2). */
 export type HardState = {

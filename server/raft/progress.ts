@@ -136,6 +136,11 @@ export class Progress {
     this.#isNudgeDue = this.#kind === 'replicate' && this.#matchIndex < lastIndex;
   }
 
+  /** The server has not applied what it was told to be committed: the append may have been lost. */
+  doubtSentCommit(): void {
+    this.#sentCommit = Math.min(this.#sentCommit, this.#appliedIndex);
+  }
+
   sendAppend(sent: {
     readonly entryCount: number;
     readonly bytes: number;

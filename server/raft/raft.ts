@@ -21,11 +21,8 @@
  *   a follower has already shown. (testdata/apply_waits_for_disk.txt)
  * - A new leader knows what earlier terms committed only when its own no-op commits (Raft §8).
  * - A configuration takes effect when it is applied (as in etcd-io/raft), not when it is appended
- *   as in Raft §6. Three rules make that safe: one change of one server at a time; the next change
- *   is proposed only after the previous one is applied on the leader; nobody campaigns while a
- *   committed configuration waits to be applied. A log therefore proves all its configurations but
- *   the last to be committed, which a restart makes use of (`Log`). The price: who does not know a
- *   removal still counts on the removed. (testdata/removed_*.txt)
+ *   as in Raft §6. `configuration.ts` says why that is safe. The price: who does not know a removal
+ *   still counts on the removed. (testdata/removed_*.txt)
  * - Check-quorum and the vote refusal within the lease go together with the pre-vote: a server
  *   that returns from a partition neither deposes a live leader nor is locked out by a higher term
  *   (testdata/rejoin_is_not_disruptive.txt, testdata/higher_term_frees_itself.txt).
@@ -37,7 +34,7 @@
 
 import assert from 'node:assert/strict';
 
-import { decodeConfiguration, encodeConfiguration } from './configuration.ts';
+import { decodeConfiguration, type Transition } from './configuration.ts';
 import { Election } from './election.ts';
 import { Follower, type AppendAnswer } from './follower.ts';
 import { Log } from './log.ts';
@@ -266,24 +263,23 @@ export class Raft {
   propose(commands: readonly Uint8Array[]): ProposeResult {
     assert(commands.length > 0, 'a proposal without commands');
     const replication = this.#replication;
-    if (replication === undefined || replication.isLeaving) {
-      return { kind: 'notLeader' };
-    }
+    if (replication === undefined || replication.isLeaving) return { kind: 'notLeader' };
     const firstIndex = replication.propose(commands);
     if (firstIndex === undefined) return { kind: 'overloaded' };
     return { kind: 'accepted', firstIndex, term: this.#election.currentTerm };
   }
 
-  /** Proposes to add, remove, promote, demote or move one server. */
-  proposeConfiguration(configuration: Configuration): ProposeConfigurationResult {
+  /**
+   * Proposes to make `target` the configuration, at once or by way of a joint one (see
+   * `configuration.ts`). While a joint one is in force, `target` must be its incoming half.
+   */
+  proposeConfiguration(
+    target: Configuration,
+    transition: Transition = 'auto',
+  ): ProposeConfigurationResult {
     const replication = this.#replication;
-    if (replication === undefined || replication.isLeaving) {
-      return { kind: 'notLeader' };
-    }
-    const result = replication.proposeConfiguration(
-      configuration,
-      encodeConfiguration(configuration),
-    );
+    if (replication === undefined || replication.isLeaving) return { kind: 'notLeader' };
+    const result = replication.proposeConfiguration(target, transition);
     return result.kind === 'accepted' ? { ...result, term: this.#election.currentTerm } : result;
   }
 
@@ -357,10 +353,11 @@ export class Raft {
     this.#log.applyTo(index);
     for (;;) {
       const next = this.#configurationsToApply[0];
-      if (next === undefined || index < next.index) return;
+      if (next === undefined || index < next.index) break;
       this.#configurationsToApply.shift();
       this.#applyConfiguration(next.configuration);
     }
+    this.#replication?.leaveJointIfDue();
   }
 
   #applyConfiguration(configuration: Configuration): void {

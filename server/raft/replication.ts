@@ -1,7 +1,6 @@
 /**
  * The leader's side: spreading its log, counting who holds it, and telling the commit index
- * (Raft §5.3, §5.4.2), with leadership transfer (thesis §3.10) and the guard on configuration
- * changes (thesis §4).
+ * (Raft §5.3, §5.4.2), with the guard on configuration changes (thesis §4).
  *
  * Answers and proposals only change what is known; `flush` then decides, once per `Ready`, what
  * each server is sent. So whatever arrived together leaves as one append per server.
@@ -9,13 +8,14 @@
  * Telling the commit index, with `push`: a server whose last append carried an older one is sent
  * the entries that wait for it, or else one empty append. With `piggyback` (the rule of
  * hashicorp/raft, there `CommitTimeout`) it travels with entries, or after a random time without
- * any; heartbeats do not carry it. Under `push` the heartbeat repeats what may have been lost.
+ * any; heartbeats do not carry it. What may have been lost is repeated: under `push` by the
+ * heartbeat, under `piggyback` by an append when the heartbeat's answer shows that it did not help.
  */
 
 import assert from 'node:assert/strict';
 
 import { AppendSender, type Peer } from './append-sender.ts';
-import { refuseChange, voterIds } from './configuration.ts';
+import { encodeConfiguration, leaveJoint, planChange, type Transition } from './configuration.ts';
 import type { Log } from './log.ts';
 import type {
   AppendEntriesResponse,
@@ -26,9 +26,10 @@ import type {
 } from './message.ts';
 import type { Outbox } from './outbox.ts';
 import { Progress, type ProgressLimits, type ProgressStatus } from './progress.ts';
-import { quorumIndex, quorumSize } from './quorum.ts';
+import { Quorum } from './quorum.ts';
 import { ReadIndex } from './read-index.ts';
 import type { Reads } from './reads.ts';
+import { Transfer } from './transfer.ts';
 
 /** `timeoutTicks`: an empty append follows after a time in `[timeoutTicks, 2 * timeoutTicks)`. */
 export type CommitNotify =
@@ -61,7 +62,7 @@ export class Replication {
   readonly #log: Log;
   readonly #outbox: Outbox;
   #configuration: Configuration;
-  #voters: readonly NodeId[];
+  #quorum: Quorum;
   readonly #peers = new Map<NodeId, Peer>();
   readonly readIndex: ReadIndex;
   readonly #appends: AppendSender;
@@ -69,9 +70,7 @@ export class Replication {
   /** The last round that was begun by the clock and not by a read. */
   #clockRound = 0;
   #quorumElapsedTicks = 0;
-  #transferTarget: NodeId | null = null;
-  #transferElapsedTicks = 0;
-  #isTransferCalled = false;
+  readonly #transfer: Transfer;
   #uncommittedBytes: number;
   /** No configuration may be proposed before this entry is applied. */
   #pendingConfigurationIndex: number;
@@ -96,7 +95,8 @@ export class Replication {
     this.#configuration = ground.configuration;
     this.readIndex = new ReadIndex(options, ground);
     this.#appends = new AppendSender(options, ground);
-    this.#voters = voterIds(ground.configuration);
+    this.#quorum = new Quorum(ground.configuration);
+    this.#transfer = new Transfer(options.electionTicks);
     for (const { id } of ground.configuration.servers) this.#addPeer(id, { recentActive: false });
     this.#uncommittedBytes = commandBytes(
       this.#log.slice(this.#log.commitIndex, this.#log.lastIndex),
@@ -106,12 +106,12 @@ export class Replication {
   }
 
   get transferTarget(): NodeId | null {
-    return this.#transferTarget;
+    return this.#transfer.target;
   }
 
   /** A leader that hands over, or is removed, takes no proposals. */
   get isLeaving(): boolean {
-    return this.#transferTarget !== null || this.#removedAtIndex > 0;
+    return this.#transfer.target !== null || this.#removedAtIndex > 0;
   }
 
   /**
@@ -121,8 +121,8 @@ export class Replication {
    */
   get isDone(): boolean {
     if (this.#removedAtIndex === 0) return false;
-    const applied = this.#voters.map((id) => this.#peers.get(id)?.progress.appliedIndex ?? 0);
-    return this.#removedAtIndex <= quorumIndex(applied);
+    const appliedBy = (id: NodeId): number => this.#peers.get(id)?.progress.appliedIndex ?? 0;
+    return this.#removedAtIndex <= this.#quorum.index(appliedBy);
   }
 
   /** One row for each server of the configuration, the leader included. */
@@ -151,17 +151,36 @@ export class Replication {
   }
 
   proposeConfiguration(
-    configuration: Configuration,
-    encoded: Uint8Array,
+    target: Configuration,
+    transition: Transition,
   ):
     | { kind: 'accepted'; index: number }
     | { kind: 'pending' }
     | { kind: 'refused'; reason: string } {
-    if (this.#log.appliedIndex < this.#pendingConfigurationIndex) return { kind: 'pending' };
-    const reason = refuseChange(this.#configuration, configuration);
-    if (reason !== undefined) return { kind: 'refused', reason };
+    if (this.#isConfigurationPending()) return { kind: 'pending' };
+    const plan = planChange(this.#configuration, { target, transition });
+    if (plan.kind === 'refused') return plan;
+    return { kind: 'accepted', index: this.#appendConfiguration(plan.next) };
+  }
+
+  #isConfigurationPending(): boolean {
+    return this.#log.appliedIndex < this.#pendingConfigurationIndex;
+  }
+
+  #appendConfiguration(configuration: Configuration): number {
+    const encoded = encodeConfiguration(configuration);
     this.#pendingConfigurationIndex = this.#append('configuration', [encoded]);
-    return { kind: 'accepted', index: this.#pendingConfigurationIndex };
+    return this.#pendingConfigurationIndex;
+  }
+
+  /**
+   * Proposes the second half of a joint change, whoever proposed the first one. Called whenever
+   * the reasons to wait may be gone: an entry was applied, or a transfer was given up.
+   */
+  leaveJointIfDue(): void {
+    if (this.#configuration.joint?.autoLeave !== true) return;
+    if (this.isLeaving || this.#isConfigurationPending()) return;
+    this.#appendConfiguration(leaveJoint(this.#configuration));
   }
 
   #append(kind: Entry['kind'], commands: readonly Uint8Array[]): number {
@@ -180,21 +199,21 @@ export class Replication {
 
   /**
    * Takes a configuration into force. A leader that is not among its voters manages the cluster
-   * without counting itself until it is done (Raft §6).
+   * without counting itself until it is done (Raft §6). While it is in the outgoing half of a
+   * joint one it leads as before, and sees to it that this half is left.
    */
   applyConfiguration(configuration: Configuration): void {
     this.#configuration = configuration;
-    this.#voters = voterIds(configuration);
-    if (!this.#voters.includes(this.#options.id)) this.#removedAtIndex = this.#log.appliedIndex;
+    this.#quorum = new Quorum(configuration);
+    if (!this.#quorum.includes(this.#options.id)) this.#removedAtIndex = this.#log.appliedIndex;
     const ids = new Set(configuration.servers.map((server) => server.id));
     for (const id of this.#peers.keys()) {
       if (!ids.has(id)) this.#peers.delete(id);
     }
     // The newcomer counts as active until it had time to answer.
     for (const id of ids) this.#addPeer(id, { recentActive: true });
-    if (this.#transferTarget !== null && !this.#voters.includes(this.#transferTarget)) {
-      this.#transferTarget = null;
-    }
+    const { target } = this.#transfer;
+    if (target !== null && !this.#quorum.includes(target)) this.#transfer.giveUp();
     // A lease is counted under one configuration.
     this.readIndex.dropLease();
     // A smaller quorum may already hold more, or have answered.
@@ -218,9 +237,7 @@ export class Replication {
 
   /** Returns whether a majority of the voters was heard from of late; if not, the role must go. */
   tick(): 'leading' | 'quorumLost' {
-    this.#transferElapsedTicks += 1;
-    if (this.#options.electionTicks <= this.#transferElapsedTicks) this.#transferTarget = null;
-
+    this.#transfer.tick();
     this.#quorumElapsedTicks += 1;
     if (this.#options.electionTicks <= this.#quorumElapsedTicks) {
       this.#quorumElapsedTicks = 0;
@@ -228,6 +245,7 @@ export class Replication {
       for (const { progress } of this.#peers.values()) progress.forgetActivity();
     }
 
+    this.leaveJointIfDue();
     for (const peer of this.#peers.values()) peer.commitTimerTicks -= 1;
     this.#heartbeatElapsedTicks += 1;
     if (this.#options.heartbeatTicks <= this.#heartbeatElapsedTicks) {
@@ -238,10 +256,9 @@ export class Replication {
   }
 
   #hasActiveQuorum(): boolean {
-    const active = this.#voters.filter(
+    return this.#quorum.isMet(
       (id) => id === this.#options.id || this.#peers.get(id)?.progress.recentActive === true,
     );
-    return quorumSize(this.#voters.length) <= active.length;
   }
 
   /** Returns the number of the round. */
@@ -293,22 +310,22 @@ export class Replication {
     // A read's round comes too soon after an append to say that its answer is overdue.
     if (peer.heardRound < this.#clockRound && this.#clockRound <= round) {
       peer.progress.hearHeartbeat(this.#log.lastIndex);
+      if (this.#options.commitNotify.kind === 'piggyback') peer.progress.doubtSentCommit();
     }
     peer.heardRound = Math.max(peer.heardRound, round);
   }
 
   #advanceReads(): void {
-    this.readIndex.advance(quorumIndex(this.#voters.map((id) => this.readIndex.roundOf(id))));
+    this.readIndex.advance(this.#quorum.index((id) => this.readIndex.roundOf(id)));
   }
 
   /** Commits what a majority of the voters holds durably, if its last entry is of this term. */
   advanceCommit(): void {
-    const held = this.#voters.map((id) =>
+    const index = this.#quorum.index((id) =>
       id === this.#options.id
         ? this.#log.durableIndex
         : (this.#peers.get(id)?.progress.matchIndex ?? 0),
     );
-    const index = quorumIndex(held);
     if (index <= this.#log.commitIndex || !this.#log.holds(index, this.term)) return;
     this.#uncommittedBytes -= commandBytes(this.#log.slice(this.#log.commitIndex, index));
     assert(0 <= this.#uncommittedBytes);
@@ -318,21 +335,17 @@ export class Replication {
 
   /** Begins to hand the leadership over; no proposal is taken until it is done or given up. */
   transfer(to: NodeId): boolean {
-    if (to === this.#options.id || !this.#voters.includes(to)) return false;
-    if (this.#transferTarget === to) return true;
-    this.#transferTarget = to;
-    this.#transferElapsedTicks = 0;
-    this.#isTransferCalled = false;
+    if (to === this.#options.id || !this.#quorum.includes(to)) return false;
+    this.#transfer.begin(to);
     this.#callTransferTarget();
     return true;
   }
 
-  /** The target must hold the whole log first, or it would lose the election (thesis §3.10). */
   #callTransferTarget(): void {
-    const to = this.#transferTarget;
-    if (to === null || this.#isTransferCalled) return;
-    if (this.#peers.get(to)?.progress.matchIndex !== this.#log.lastIndex) return;
-    this.#isTransferCalled = true;
+    const to = this.#transfer.call(
+      (id) => this.#peers.get(id)?.progress.matchIndex === this.#log.lastIndex,
+    );
+    if (to === undefined) return;
     this.readIndex.forbidLease();
     this.#outbox.send({ kind: 'timeoutNow', from: this.#options.id, to, term: this.term });
   }

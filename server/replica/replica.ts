@@ -33,6 +33,7 @@ import type {
 import { ServerError } from '../errors.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Entry } from '../raft/message.ts';
+import { Quorum } from '../raft/quorum.ts';
 import type { OpenedLog } from '../storage/durable-log.ts';
 import { Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
@@ -232,10 +233,16 @@ class Node implements Replica {
 
   #configuration(): ReturnType<Replication['configuration']> {
     const leaderId = this.#tenures.leaderId();
+    const configuration = this.#applier.configuration();
+    // Who leaves or is demoted is a voter until the joint configuration is left.
+    const quorum = new Quorum(configuration);
     return {
-      servers: this.#applier
-        .configuration()
-        .servers.map((server) => ({ ...server, isLeader: server.id === leaderId })),
+      servers: configuration.servers.map(({ id, address }) => ({
+        id,
+        address,
+        suffrage: quorum.includes(id) ? 'voter' : 'learner',
+        isLeader: id === leaderId,
+      })),
       index: this.#applier.appliedIndex(),
     };
   }

@@ -9,6 +9,7 @@ import type { Socket } from 'node:net';
 import type { ClusterCredentials, Tenure } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import type { SnapshotMetadata } from '../raft/message.ts';
+import { Quorum } from '../raft/quorum.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { DurableLog } from '../storage/durable-log.ts';
@@ -260,8 +261,8 @@ export class Session {
     if (role !== 'leader' && this.#lastRole === 'leader') this.#sender.abort();
     this.#lastRole = role;
     this.#compact(this.#hold.observe(status));
-    const voters = status.configuration.servers.filter((each) => each.suffrage === 'voter');
-    const isAlone = voters.length === 1 && voters[0]?.id === nodeId;
+    const { voters } = new Quorum(status.configuration);
+    const isAlone = voters.length === 1 && voters[0] === nodeId;
     if (isAlone && role === 'follower' && !this.#hasCampaigned) {
       // There is nobody whose heartbeat could be waited for.
       this.#hasCampaigned = true;

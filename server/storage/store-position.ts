@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 
-import type { Server } from '../raft/message.ts';
+import { configurationFields, readConfiguration } from '../raft/configuration.ts';
 import type { StorePosition } from './store.ts';
 
 export const INITIAL_POSITION: StorePosition = {
@@ -12,16 +12,11 @@ export const INITIAL_POSITION: StorePosition = {
 };
 
 export function encodePosition(position: StorePosition): Buffer {
-  const servers = position.configuration.servers.map(({ id, address, suffrage }) => ({
-    id,
-    address,
-    suffrage,
-  }));
   return Buffer.from(
     JSON.stringify({
       lastIncludedIndex: position.lastIncludedIndex,
       lastIncludedTerm: position.lastIncludedTerm,
-      configuration: { servers },
+      configuration: configurationFields(position.configuration),
     }),
   );
 }
@@ -31,24 +26,13 @@ export function decodePosition(bytes: Uint8Array): StorePosition {
   const value = JSON.parse(Buffer.from(bytes).toString('utf8')) as Partial<StorePosition> | null;
   assert(isIndex(value?.lastIncludedIndex), 'a stored position has no index');
   assert(isIndex(value.lastIncludedTerm), 'a stored position has no term');
-  const servers: unknown = value.configuration?.servers;
-  assert(Array.isArray(servers) && servers.every(isServer), 'a stored position has no servers');
   return {
     lastIncludedIndex: value.lastIncludedIndex,
     lastIncludedTerm: value.lastIncludedTerm,
-    configuration: { servers },
+    configuration: readConfiguration(value.configuration),
   };
 }
 
 function isIndex(value: unknown): value is number {
   return Number.isSafeInteger(value) && 0 <= Number(value);
-}
-
-function isServer(value: unknown): value is Server {
-  const server = value as Partial<Server> | null;
-  return (
-    typeof server?.id === 'string' &&
-    typeof server.address === 'string' &&
-    (server.suffrage === 'voter' || server.suffrage === 'learner')
-  );
 }

@@ -12,7 +12,8 @@
  *     nodes 3 [learners=n] [spares=n] [piggyback=ticks] [append=bytes] [inflight=n] [uncommitted=bytes]
  *             [election=ticks] [heartbeat=ticks] [seed=n]   with a seed: as a simulation does
  *             [lease=ms] [rounds=1]    `rounds` shows the rounds of heartbeats
- *     campaign n | tick n [times] | propose n text... | configure n 1v 2v 3l | transfer n m
+ *     campaign n | tick n [times] | propose n text... | transfer n m
+ *     configure n 1v 2v 3l [way=auto|implicit|explicit]
  *     compact n index | unreachable n m | snapshot-report n m ok|failed
  *     ready n              take one Ready: messages leave, writes and applies wait
  *     write n | apply n    finish the oldest write, or batch
@@ -30,6 +31,7 @@
 
 import assert from 'node:assert/strict';
 
+import type { Transition } from '../raft/configuration.ts';
 import type {
   Configuration,
   Entry,
@@ -56,6 +58,8 @@ const DEFAULTS = {
   lease: 0,
   rounds: 0,
 };
+
+const SUFFRAGES = { voter: 'v', learner: 'l', leaving: 'x' } as const;
 
 export function runScript(text: string): string {
   const cluster = new ScriptedCluster();
@@ -145,7 +149,12 @@ class ScriptedCluster {
           node.raft.propose(words.slice(1).map((word) => new TextEncoder().encode(word))),
         );
       case 'configure':
-        return this.#say(node.raft.proposeConfiguration(parseConfiguration(words.slice(1))));
+        return this.#say(
+          node.raft.proposeConfiguration(
+            parseConfiguration(words.slice(1)),
+            parseTransition(named.get('way') ?? 'auto'),
+          ),
+        );
       case 'transfer':
         return this.#say({
           kind: node.raft.transferLeadership(`n${words[1]}`) ? 'begun' : 'refused',
@@ -352,8 +361,17 @@ function parseConfiguration(words: readonly string[]): Configuration {
   return { servers };
 }
 
-function formatConfiguration({ servers }: Configuration): string {
-  return servers.map(({ id, suffrage }) => `${id.slice(1)}${suffrage[0]}`).join(' ');
+function parseTransition(way: string): Transition {
+  assert(way === 'auto' || way === 'implicit' || way === 'explicit', `unknown way ${way}`);
+  return way;
+}
+
+/** `1v 2v 3x & 2 3` is joint: 2 and 3 are the outgoing voters, of which 3 will be gone. `&!` waits. */
+function formatConfiguration({ servers, joint }: Configuration): string {
+  const incoming = servers.map(({ id, suffrage }) => `${id.slice(1)}${SUFFRAGES[suffrage]}`);
+  if (joint === undefined) return incoming.join(' ');
+  const outgoing = joint.votersOutgoing.map((id) => id.slice(1));
+  return [...incoming, joint.autoLeave ? '&' : '&!', ...outgoing].join(' ');
 }
 
 function formatReady(ready: Ready): string {

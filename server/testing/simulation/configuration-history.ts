@@ -52,18 +52,20 @@ export class ConfigurationHistory {
   }
 }
 
-/** Whether `holds` is true of a majority of the voters. Learners count for nothing. */
-export function isMajority({ servers }: Configuration, holds: (id: NodeId) => boolean): boolean {
-  let voters = 0;
-  let holders = 0;
-  for (const { id, suffrage } of servers) {
-    if (suffrage !== 'voter') continue;
-    voters += 1;
-    if (holds(id)) holders += 1;
-  }
-  return voters < 2 * holders;
+/**
+ * Whether `holds` is true of a majority of the voters, in a joint configuration of each half.
+ * Learners count for nothing. Counted here anew: the core's own arithmetic is what is checked.
+ */
+export function isMajority(
+  { servers, joint }: Configuration,
+  holds: (id: NodeId) => boolean,
+): boolean {
+  const incoming = servers.filter(({ suffrage }) => suffrage === 'voter').map(({ id }) => id);
+  const halves = joint === undefined ? [incoming] : [incoming, joint.votersOutgoing];
+  return halves.every((voters) => voters.length < 2 * voters.filter(holds).length);
 }
 
-function textOf({ servers }: Configuration): string {
-  return servers.map(({ id, suffrage, address }) => `${id} ${suffrage} ${address}`).join();
+function textOf({ servers, joint }: Configuration): string {
+  const incoming = servers.map(({ id, suffrage, address }) => `${id} ${suffrage} ${address}`);
+  return [...incoming, ...(joint === undefined ? [] : ['&', ...joint.votersOutgoing])].join();
 }

@@ -45,6 +45,7 @@ describe('a simulated cluster keeps every invariant and recovers', () => {
       'nemesis campaign',
       'snapshot delivered',
       'configuration applied',
+      'joint configuration applied',
       'packets: replayed',
       'packets: resets',
       ...PARTITION_KINDS.map((kind) => `nemesis partition: ${kind}`),

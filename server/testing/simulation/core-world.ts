@@ -282,8 +282,10 @@ class CoreWorld {
       this.#script?.apply(node.id);
       const applied = node.finishApply();
       this.#checker.onApply(node, applied);
-      for (const { kind } of applied)
-        if (kind === 'configuration') this.#count('configuration applied');
+      if (applied.some(({ kind }) => kind === 'configuration')) {
+        const isJoint = node.state.configuration.joint !== undefined;
+        this.#count(isJoint ? 'joint configuration applied' : 'configuration applied');
+      }
       const isDue = node.view.index + 2 * trailingEntries < node.state.index;
       if (compactsBySize && isDue) this.#compact(node, node.state.index - trailingEntries);
     });
@@ -524,17 +526,20 @@ class CoreWorld {
 
   #changeConfiguration(leader: Member, action: NemesisAction & { kind: 'configure' }): void {
     const { configuration } = leader.node.raft.status();
-    const subject = this.#target({ ...action.target, role: 'any' });
-    const { id } = subject.node;
-    const { suffrage } = action;
-    const others = configuration.servers.filter((entry) => entry.id !== id);
-    const current = configuration.servers.find((entry) => entry.id === id);
-    if (current === undefined && subject.wasMember) return;
-    const servers = suffrage === 'removed' ? others : [...others, server(id, suffrage)];
+    let servers = configuration.servers.filter((entry) => entry.suffrage !== 'leaving');
+    for (const { target, suffrage } of action.changes) {
+      const { node, wasMember } = this.#target({ ...target, role: 'any' });
+      const isMember = servers.some((entry) => entry.id === node.id);
+      // An id is never used again.
+      if (!isMember && wasMember) continue;
+      const others = servers.filter((entry) => entry.id !== node.id);
+      servers = suffrage === 'removed' ? others : [...others, server(node.id, suffrage)];
+    }
     this.#script?.configure(leader.node.id, servers);
     const result = leader.node.raft.proposeConfiguration({ servers });
-    this.#count(`configuration ${suffrage} ${result.kind}`);
-    if (result.kind === 'accepted') subject.wasMember = true;
+    this.#count(`configuration ${action.changes.length === 1 ? 'one' : 'several'} ${result.kind}`);
+    if (result.kind !== 'accepted') return;
+    for (const { id } of servers) this.#member(id).wasMember = true;
   }
 
   #heal(): void {

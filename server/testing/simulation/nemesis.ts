@@ -36,8 +36,11 @@ export type NemesisAction = { readonly atUs: number } & (
   | { readonly kind: 'campaign'; readonly target: Target }
   | {
       readonly kind: 'configure';
-      readonly target: Target;
-      readonly suffrage: 'voter' | 'learner' | 'removed';
+      /** More than one voter leads by way of a joint configuration. */
+      readonly changes: readonly {
+        readonly target: Target;
+        readonly suffrage: 'voter' | 'learner' | 'removed';
+      }[];
     }
   | { readonly kind: 'compact'; readonly target: Target }
   | { readonly kind: 'slowDisk'; readonly target: Target; readonly forUs: number }
@@ -136,7 +139,7 @@ function draw(kind: Nemesis, { atUs, random, nodeCount }: Draw): NemesisAction[]
     case 'compact':
       return [{ kind, atUs, target }];
     case 'configure':
-      return [{ kind, atUs, target, suffrage: random.pick(['voter', 'learner', 'removed']) }];
+      return [{ kind, atUs, changes: changesOf(random) }];
     case 'slowDisk':
       return [{ kind, atUs, target, forUs: random.between(10_000, 1_000_000) }];
     case 'diskFault':
@@ -156,6 +159,13 @@ function draw(kind: Nemesis, { atUs, random, nodeCount }: Draw): NemesisAction[]
     case 'clockJump':
       return [{ kind, atUs, target, byUs: random.between(-2_000_000, 2_000_000) }];
   }
+}
+
+function changesOf(random: Random): (NemesisAction & { kind: 'configure' })['changes'] {
+  return Array.from({ length: random.pick([1, 1, 1, 2, 2, 3]) }, () => ({
+    target: drawTarget(random),
+    suffrage: random.pick(['voter', 'learner', 'removed']),
+  }));
 }
 
 function drawTarget(random: Random): Target {
