@@ -16,6 +16,8 @@ const ERROR_OUTPUT_CHARS_MAX = 4_000;
 export type NodeSettings = {
   readonly id: string;
   readonly directory: string;
+  /** Where both ports are bound. */
+  readonly host: string;
   readonly apiPort: number;
   readonly clusterPort: number;
   /** Further keys of the server's configuration: top level, `storage "raft"`, `listener "tcp"`. */
@@ -24,6 +26,8 @@ export type NodeSettings = {
   readonly listener: { readonly [key: string]: string | number | boolean };
   /** Runs the CLI: a program and its arguments, such as Node with the flags of a profiler. */
   readonly launcher?: readonly [string, ...string[]] | undefined;
+  /** Called as soon as there is a process, long before it listens. */
+  readonly onSpawn?: ((processId: number) => void) | undefined;
 };
 
 export type NodeProcess = {
@@ -55,6 +59,7 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
     env: { ...process.env, UV_THREADPOOL_SIZE: '2' },
   });
   running.add(child);
+  if (child.pid !== undefined) settings.onSpawn?.(child.pid);
   const exited = new Promise<void>((resolve) => {
     child.once('exit', () => {
       running.delete(child);
@@ -65,8 +70,8 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
 
   return {
     id: settings.id,
-    address: `http://127.0.0.1:${settings.apiPort}`,
-    clusterAddress: `127.0.0.1:${settings.clusterPort}`,
+    address: `http://${settings.host}:${settings.apiPort}`,
+    clusterAddress: `${settings.host}:${settings.clusterPort}`,
     processId: child.pid ?? 0,
     isRunning: () => child.exitCode === null && child.signalCode === null,
     kill: (signal) => void child.kill(signal),
@@ -82,8 +87,8 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
 }
 
 function nodeConfig(settings: NodeSettings): object {
-  const api = `127.0.0.1:${settings.apiPort}`;
-  const cluster = `127.0.0.1:${settings.clusterPort}`;
+  const api = `${settings.host}:${settings.apiPort}`;
+  const cluster = `${settings.host}:${settings.clusterPort}`;
   return {
     storage: {
       raft: { path: join(settings.directory, 'raft'), node_id: settings.id, ...settings.storage },

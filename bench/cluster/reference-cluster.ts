@@ -25,6 +25,8 @@ export type ClusterOptions = {
   readonly listener?: NodeSettings['listener'];
   readonly launcher?: NodeSettings['launcher'];
   readonly cpuGroups?: CpuGroups | undefined;
+  /** The last word on a node's settings, each time it starts: other addresses, another launcher. */
+  readonly place?: ((settings: NodeSettings) => Promise<NodeSettings>) | undefined;
 };
 
 export type ClusterNode = NodeProcess & { readonly cpuGroup: CpuGroup | undefined };
@@ -56,7 +58,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
   const nodes: ClusterNode[] = [];
 
   async function start(settings: NodeSettings): Promise<ClusterNode> {
-    const node = await startNode(settings);
+    const node = await startNode((await options.place?.(settings)) ?? settings);
     let cpuGroup: CpuGroup | undefined;
     try {
       cpuGroup = options.cpuGroups?.create(`${node.id}-${node.processId}`);
@@ -75,6 +77,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
     const settings: NodeSettings = {
       id,
       directory: join(directory, id),
+      host: '127.0.0.1',
       apiPort: apiPort ?? 0,
       clusterPort: clusterPort ?? 0,
       server: { ...options.server, disable_standby_reads: options.mode === 'baseline' },
@@ -90,7 +93,8 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
 
   async function unseal(node: ClusterNode): Promise<void> {
     await expectOk('PUT', 'sys/unseal', { address: node.address, body: { key: unsealKey } });
-    await until(`${node.id} serves`, async () => {
+    await until(`${node.id} serves or ends`, async () => {
+      if (!node.isRunning()) return true;
       const health = await call('GET', 'sys/health?standbyok=true', node);
       if (health.status !== 200) return false;
       return (
@@ -98,6 +102,7 @@ export async function startReferenceCluster(options: ClusterOptions): Promise<Cl
         200
       );
     });
+    if (!node.isRunning()) throw new Error(`node ${node.id} ended before it served`);
   }
 
   async function grow(count: number): Promise<void> {

@@ -1,0 +1,68 @@
+/**
+ * `npm run chaos -- [--nemesis kill|pause|...|all] [--cycles N] [--seconds N] [--nodes N] [--rate N]
+ * [--seed N] [--history DIR]`: real processes, broken under load, and their histories checked.
+ * Exit code 1 where a check found a violation, 2 for a wrong command line.
+ */
+
+import { parseArgs } from 'node:util';
+
+import { reportLines, violationCount } from './report.ts';
+import { runChaos } from './run.ts';
+import { NEMESES, type NemesisName } from './stage.ts';
+
+const SECONDS_DEFAULT = 30;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({
+    options: {
+      nemesis: { type: 'string', default: 'all' },
+      cycles: { type: 'string' },
+      seconds: { type: 'string' },
+      nodes: { type: 'string', default: '3' },
+      rate: { type: 'string', default: '150' },
+      seed: { type: 'string', default: '1' },
+      history: { type: 'string' },
+    },
+  });
+  const names = NEMESES.filter((name) => values.nemesis === 'all' || values.nemesis === name);
+  if (names.length === 0) {
+    console.error(`--nemesis must be one of ${NEMESES.join(', ')}, all`);
+    return 2;
+  }
+  const cyclesMax = values.cycles === undefined ? Infinity : wholeNumber(values.cycles);
+  const byDefault = values.cycles === undefined ? SECONDS_DEFAULT : Infinity;
+  const options = {
+    cyclesMax,
+    secondsMax: values.seconds === undefined ? byDefault : wholeNumber(values.seconds),
+    nodeCount: wholeNumber(values.nodes),
+    operationsPerSecond: wholeNumber(values.rate),
+    seed: wholeNumber(values.seed),
+    historyDirectory: values.history,
+  };
+  let violations = 0;
+  for (const nemesis of names) violations += await run(nemesis, options);
+  return violations === 0 ? 0 : 1;
+}
+
+async function run(
+  nemesis: NemesisName,
+  options: Omit<Parameters<typeof runChaos>[0], 'nemesis'>,
+): Promise<number> {
+  const onProgress = (line: string): void => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${line}`);
+  };
+  const report = await runChaos({ ...options, nemesis, onProgress });
+  onProgress('');
+  for (const line of reportLines(report)) console.log(line);
+  return violationCount(report);
+}
+
+function wholeNumber(text: string): number {
+  const number = Number(text);
+  if (!Number.isSafeInteger(number) || number < 0) {
+    throw new RangeError(`Cannot read "${text}": must be a whole number`);
+  }
+  return number;
+}
