@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration, Entry } from '../raft/message.ts';
+import { commandAt } from '../storage/chunking.ts';
 import type { Store, StoreOperation, StorePosition } from '../storage/store.ts';
 import { GroupEffect } from './state-machine.ts';
 import type { Refusal } from './state-machine.ts';
@@ -41,8 +42,9 @@ export class ApplyGroup {
       const entry = this.entries[i];
       assert(entry?.index === this.#first.index + i, 'entries are applied in order, each once');
       if (entry.kind === 'configuration') this.#configuration = decodeConfiguration(entry.command);
-      if (entry.kind !== 'command') continue;
-      const decided = this.#effect.execute(entry.index, entry.command);
+      const command = commandAt(this.entries, i);
+      if (command === undefined) continue;
+      const decided = this.#effect.execute(entry.index, command);
       if (decided instanceof Promise) {
         return decided.then((refusal) => {
           this.#note(entry.index, refusal);

@@ -1,9 +1,13 @@
 /**
  * What waits to be applied, and how it is cut into groups: one group is one batch of the store and
  * one change that readers see. Nothing of the order is lost: a snapshot is a group of its own.
+ *
+ * The chunks of a large command are never parted: until the last one is here, or something else in
+ * its place, those that are wait apart (`storage/chunking.ts`).
  */
 
 import type { Entry, SnapshotMetadata } from '../raft/message.ts';
+import { applicableCount, continuesSequence, headOf } from '../storage/chunking.ts';
 import type { StoreStream } from '../storage/store.ts';
 import { startsGroup } from './state-machine.ts';
 
@@ -22,6 +26,7 @@ export const GROUP_ENTRIES_MAX = 256;
 
 export class ApplyQueue {
   #jobs: ApplyJob[] = [];
+  #unfinished: readonly Entry[] = [];
   #bytes = 0;
 
   /** The commands that wait. */
@@ -34,13 +39,26 @@ export class ApplyQueue {
   }
 
   push(job: ApplyJob): void {
-    if (job.kind === 'entries')
-      for (const { command } of job.entries) this.#bytes += command.length;
-    this.#jobs.push(job);
+    if (job.kind === 'snapshot') {
+      // A snapshot replaces what is committed, and with it whatever it was to become.
+      this.#bytes -= bytesOf(this.#unfinished);
+      this.#unfinished = [];
+      this.#jobs.push(job);
+      return;
+    }
+    this.#bytes += bytesOf(job.entries);
+    const { length } = this.#unfinished;
+    const entries = length === 0 ? job.entries : [...this.#unfinished, ...job.entries];
+    const count = applicableCount(entries);
+    this.#unfinished = count === entries.length ? [] : entries.slice(count);
+    if (count === 0) return;
+    const isAll = count === entries.length;
+    this.#jobs.push({ kind: 'entries', entries: isAll ? entries : entries.slice(0, count) });
   }
 
   clear(): void {
     this.#jobs = [];
+    this.#unfinished = [];
     this.#bytes = 0;
   }
 
@@ -54,9 +72,11 @@ export class ApplyQueue {
       if (job?.kind !== 'entries') break;
       let count = 0;
       for (const entry of job.entries) {
-        const isFull = bytes + entry.command.length > GROUP_BYTES_MAX && entries.length > 0;
-        if (isFull || entries.length === GROUP_ENTRIES_MAX) break;
-        if (entries.length > 0 && entry.kind === 'command' && startsGroup(entry.command)) break;
+        if (entries.length > 0 && !continuesSequence(entry)) {
+          const isFull = GROUP_BYTES_MAX < bytes + entry.command.length;
+          if (isFull || GROUP_ENTRIES_MAX <= entries.length) break;
+          if (entry.kind === 'command' && startsGroup(headOf(entry.command))) break;
+        }
         bytes += entry.command.length;
         entries.push(entry);
         count += 1;
@@ -70,4 +90,10 @@ export class ApplyQueue {
     this.#bytes -= bytes;
     return entries.length === 0 ? undefined : { kind: 'entries', entries };
   }
+}
+
+function bytesOf(entries: readonly Entry[]): number {
+  let bytes = 0;
+  for (const { command } of entries) bytes += command.length;
+  return bytes;
 }

@@ -33,6 +33,7 @@ import type {
   SnapshotMetadata,
 } from '../raft/message.ts';
 import type { ProposeConfigurationResult, Raft, RaftStatus } from '../raft/raft.ts';
+import { splitCommand } from '../storage/chunking.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
 import type { Clock } from './clock.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
@@ -272,7 +273,7 @@ export class Driver {
   #propose(): void {
     const { raft, proposals } = this.#options;
     for (const batch of proposals.takeBatches()) {
-      const result = raft.propose(batch.map((proposal) => proposal.command));
+      const result = raft.propose(batch.flatMap(({ command }) => splitCommand(command)));
       if (result.kind === 'accepted') {
         proposals.accepted(batch, result.firstIndex, result.term);
         continue;

@@ -15,6 +15,7 @@
 import assert from 'node:assert/strict';
 import type { CommitOutcome } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
+import { chunkCount } from '../storage/chunking.ts';
 import type { Refusal } from './state-machine.ts';
 
 export type Proposal = {
@@ -83,8 +84,11 @@ export class Proposals {
   }
 
   accepted(batch: readonly Proposal[], firstIndex: number, term: number): void {
-    for (const [offset, proposal] of batch.entries()) {
-      const index = firstIndex + offset;
+    let nextIndex = firstIndex;
+    for (const proposal of batch) {
+      // A command in chunks takes effect with the last one.
+      nextIndex += chunkCount(proposal.command);
+      const index = nextIndex - 1;
       const former = this.#inFlight.get(index);
       // This node led before, lost its entry, and leads again: the old entry is gone for good.
       assert(former === undefined || former.term < term, 'two proposals at one index and term');
