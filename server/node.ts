@@ -24,6 +24,7 @@ import { createHandler, identityOf } from './http-wiring.ts';
 import { createMetrics, createTally, type Tally } from './metrics.ts';
 import type { NodeLogger } from './node-logger.ts';
 import { systemClock } from './replica/clock.ts';
+import { createInlineRaft } from './replica/inline-raft.ts';
 import { openReplicaStorage } from './replica/replica-storage.ts';
 import { openReplica, type Replica } from './replica/replica.ts';
 import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
@@ -113,15 +114,19 @@ async function assemble(
     logThread: config.raft.log_thread,
     fsmMode: config.raft.fsm_mode,
   });
-  const replica = await openReplica({
+  const shared = {
     nodeId,
     clock: systemClock,
-    random: Math.random,
-    clusterAddress: () => clusterAddress,
-    storage,
+    store: storage.store,
+    snapshotDirectory: storage.snapshotDirectory,
     network,
     settings: raftSettings(config),
     logger,
+  };
+  const replica = await openReplica({
+    ...shared,
+    clusterAddress: () => clusterAddress,
+    raft: createInlineRaft({ ...shared, storage, random: Math.random }),
     onFatal: fail,
   });
 

@@ -24,60 +24,27 @@
  */
 
 import assert from 'node:assert/strict';
-import type {
-  Configuration,
-  InstallSnapshot,
-  Message,
-  NodeId,
-  Ready,
-  SnapshotMetadata,
-} from '../raft/message.ts';
-import type { ProposeConfigurationResult, Raft, RaftStatus } from '../raft/raft.ts';
+import type { InstallSnapshot, Message, Ready, SnapshotMetadata } from '../raft/message.ts';
+import type { Raft, RaftStatus } from '../raft/raft.ts';
 import { splitCommand } from '../storage/chunking.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
 import type { Clock } from './clock.ts';
+import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
-import type { Proposal, Proposals } from './proposals.ts';
+import type { Proposals } from './proposals.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 
-/** What happened outside since the last turn. */
-export type DriverInput =
-  | { readonly kind: 'message'; readonly message: Message }
-  | {
-      readonly kind: 'snapshotReceived';
-      readonly message: InstallSnapshot;
-      readonly file: string;
-      /** Called when it is installed, or was of no use. */
-      readonly done: () => void;
-    }
-  | { readonly kind: 'appendDone' }
-  | { readonly kind: 'applied'; readonly index: number }
-  | { readonly kind: 'compact'; readonly index: number }
-  | { readonly kind: 'unreachable'; readonly id: NodeId }
-  | { readonly kind: 'snapshotSent'; readonly id: NodeId; readonly isComplete: boolean }
-  | { readonly kind: 'campaign' }
-  | {
-      readonly kind: 'configure';
-      /** Computed in the turn itself, from what is then in force; nothing if that is right already. */
-      readonly edit: (inForce: Configuration) => Configuration | undefined;
-      /** Settled like a write, if the core accepts the change. */
-      readonly proposal: Proposal;
-      readonly refused: (result: RefusedConfiguration) => void;
-    }
-  | {
-      readonly kind: 'transfer';
-      readonly to: NodeId;
-      readonly answer: (began: boolean) => void;
-    };
-
-export type RefusedConfiguration =
-  Exclude<ProposeConfigurationResult, { kind: 'accepted' }> | { readonly kind: 'unchanged' };
+/** Where proposals come from, and where it is told what became of them. */
+export type DriverProposals = Pick<
+  Proposals,
+  'takeBatches' | 'accepted' | 'refused' | 'leadershipLost' | 'expire'
+>;
 
 export type DriverOptions = {
   readonly clock: Clock;
   readonly raft: Raft;
   readonly log: DurableLog;
-  readonly proposals: Proposals;
+  readonly proposals: DriverProposals;
   readonly heartbeatTicks: number;
   send(message: Message): void;
   /** Ends a turn: everything sent since the last call goes out. */
@@ -244,7 +211,7 @@ export class Driver {
     this.#options.raft.step(input.message);
   }
 
-  #configure({ edit, proposal, refused }: DriverInput & { readonly kind: 'configure' }): void {
+  #configure({ edit, proposal, refused }: ConfigureInput): void {
     const { raft, proposals } = this.#options;
     const configuration = edit(raft.status().configuration);
     if (configuration === undefined) {
@@ -278,9 +245,11 @@ export class Driver {
         proposals.accepted(batch, result.firstIndex, result.term);
         continue;
       }
-      for (const { reject } of batch) {
-        reject(result.kind === 'notLeader' ? noLeaderError() : overloadedError('committed'));
-      }
+      const { kind } = result;
+      proposals.refused(
+        batch,
+        kind === 'notLeader' ? noLeaderError() : overloadedError('committed'),
+      );
     }
   }
 

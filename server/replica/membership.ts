@@ -10,7 +10,7 @@ import type { PhysicalStore } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import type { Configuration, NodeId, Server } from '../raft/message.ts';
 import type { RaftStatus } from '../raft/raft.ts';
-import type { DriverInput, RefusedConfiguration } from './driver.ts';
+import type { ConfigureInput, RefusedConfiguration } from './driver-input.ts';
 import { noLeaderError } from './proposals.ts';
 import type { ReplicaSettings } from './settings.ts';
 import type { ReplicaLogger } from './transport.ts';
@@ -22,7 +22,7 @@ export type MembershipOptions = {
   readonly settings: Pick<ReplicaSettings, 'heartbeatMs' | 'electionTimeoutMs'>;
   /** Undefined while this node takes no part. */
   status(): RaftStatus | undefined;
-  enqueue(input: DriverInput): void;
+  configure(input: ConfigureInput): void;
 };
 
 /** A learner so close can be caught up within one append. */
@@ -170,7 +170,7 @@ export class Membership {
       }
       const command = new Uint8Array(0);
       const proposal = { command, reject, resolve: () => resolve({ kind: 'applied' }) };
-      this.#options.enqueue({ kind: 'configure', edit, proposal, refused: resolve });
+      this.#options.configure({ kind: 'configure', edit, proposal, refused: resolve });
     });
   }
 }

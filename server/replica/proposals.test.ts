@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CommitOutcome } from '../core/ports.ts';
-import { Proposals } from './proposals.ts';
+import { noLeaderError, Proposals } from './proposals.ts';
+import type { Proposal } from './proposals.ts';
 
 const limits = {
   proposalsMax: 3,
@@ -111,4 +112,36 @@ test('batches are cut by bytes, a single large command goes alone', () => {
   const sizes = proposals.takeBatches().map((batch) => batch.map((each) => each.command.length));
   expect(sizes).toEqual([[mib / 2, mib / 2], [1], [2 * mib], [1]]);
   expect(proposals.takeBatches()).toEqual([]);
+});
+
+describe('what was taken', () => {
+  function taken(): { proposals: Proposals; batch: Proposal[]; write: Promise<CommitOutcome> } {
+    const proposals = new Proposals(limits);
+    const write = proposals.submit(Buffer.from('a'));
+    const [batch] = proposals.takeBatches();
+    return { proposals, batch: batch ?? [], write };
+  }
+
+  test('counts until raft has answered, and then still', () => {
+    const { proposals, batch } = taken();
+    expect(proposals.count()).toBe(1);
+    proposals.accepted(batch, 5, 2);
+    expect(proposals.count()).toBe(1);
+    proposals.applied(5, 2);
+    expect(proposals.count()).toBe(0);
+  });
+
+  test('did not happen if it was refused', async () => {
+    const { proposals, batch, write } = taken();
+    proposals.refused(batch, noLeaderError());
+    await expect(write).rejects.toMatchObject({ code: 'no-leader' });
+    expect(proposals.count()).toBe(0);
+  });
+
+  test('may have happened if the node stops before raft has answered', async () => {
+    const { proposals, write } = taken();
+    proposals.abandonAll('the node stopped');
+    await expect(write).rejects.toMatchObject({ code: 'outcome-unknown' });
+    expect(proposals.count()).toBe(0);
+  });
 });

@@ -1,15 +1,16 @@
 /**
  * Writes on their way through the log, and what their callers may be told.
  *
- * A proposal waits for the next turn, is in flight once raft gave it an index and a term, and is
- * settled exactly once:
+ * A proposal waits for the next turn, is taken by it, is in flight once raft gave it an index and a
+ * term, and is settled exactly once:
  *
  * - its index was applied with its term: it was decided, and took effect unless its conditions
  *   say otherwise: resolve with the outcome;
  * - its index was applied with another term: another leader's entry stands there, so this one
  *   never will (Log Matching, Raft §5.3): `no-leader`, nothing happened;
  * - it was not accepted: `no-leader` or `overloaded`, nothing happened;
- * - leadership ended, and neither was seen in time, or the node stops: `outcome-unknown`.
+ * - leadership ended, and neither was seen in time, or the node stops: `outcome-unknown`. That holds
+ *   for what was only taken, too: raft may run in another thread, and be about to say what it did.
  */
 
 import assert from 'node:assert/strict';
@@ -27,7 +28,7 @@ export type Proposal = {
 type InFlight = Proposal & { readonly term: number; deadlineMs: number };
 
 export type ProposalLimits = {
-  /** Waiting and in flight together. */
+  /** Waiting, taken, and in flight together. */
   readonly proposalsMax: number;
   readonly entryBytesMax: number;
   readonly transactionBytesMax: number;
@@ -41,6 +42,9 @@ const BATCH_BYTES_MAX = 1024 * 1024;
 export class Proposals {
   readonly #limits: ProposalLimits;
   #waiting: Proposal[] = [];
+  /** Batches of which raft has not said whether it accepts them, oldest first. */
+  #taken: (readonly Proposal[])[] = [];
+  #takenCount = 0;
   readonly #inFlight = new Map<number, InFlight>();
   #nextDeadlineMs = Infinity;
 
@@ -49,7 +53,7 @@ export class Proposals {
   }
 
   count(): number {
-    return this.#waiting.length + this.#inFlight.size;
+    return this.#waiting.length + this.#takenCount + this.#inFlight.size;
   }
 
   /** `operations` is how many are in a transaction; left out for a plain write. */
@@ -79,11 +83,20 @@ export class Proposals {
       }
       batches.at(-1)?.push(proposal);
     }
+    this.#taken.push(...batches);
+    this.#takenCount += this.#waiting.length;
     this.#waiting = [];
     return batches;
   }
 
+  refused(batch: readonly Proposal[], error: ServerError): void {
+    this.#settle(batch);
+    for (const proposal of batch) proposal.reject(error);
+  }
+
+  /** Also of a batch that did not wait here. */
   accepted(batch: readonly Proposal[], firstIndex: number, term: number): void {
+    this.#settle(batch);
     let nextIndex = firstIndex;
     for (const proposal of batch) {
       // A command in chunks takes effect with the last one.
@@ -134,13 +147,24 @@ export class Proposals {
   abandonAll(reason: string): void {
     for (const proposal of this.#waiting) proposal.reject(noLeaderError());
     this.#waiting = [];
+    for (const batch of this.#taken) {
+      for (const proposal of batch) proposal.reject(unknownError(reason));
+    }
+    this.#taken = [];
+    this.#takenCount = 0;
     for (const [index, proposal] of this.#inFlight) this.#abandon(index, proposal, reason);
+  }
+
+  #settle(batch: readonly Proposal[]): void {
+    const position = this.#taken.indexOf(batch);
+    if (position === -1) return;
+    this.#taken.splice(position, 1);
+    this.#takenCount -= batch.length;
   }
 
   #abandon(index: number, proposal: InFlight, reason: string): void {
     this.#inFlight.delete(index);
-    const message = `the outcome of the write is unknown: ${reason}`;
-    proposal.reject(new ServerError('outcome-unknown', message));
+    proposal.reject(unknownError(reason));
   }
 }
 
@@ -158,6 +182,10 @@ function tooLargeError(bytes: number, max: number, operations: number | undefine
   const problem = `put failed due to value being too large; got ${bytes} bytes, max: ${max} bytes`;
   const extent = operations === undefined ? '' : `, ${operations} operations in transaction`;
   return new ServerError('too-large', problem + extent);
+}
+
+function unknownError(reason: string): ServerError {
+  return new ServerError('outcome-unknown', `the outcome of the write is unknown: ${reason}`);
 }
 
 function overwrittenError(): ServerError {

@@ -4,7 +4,8 @@
  *
  * The store is readable from the moment it is opened; everything else begins with `bootstrap` or
  * `start`, which need the cluster's credentials and hence an open barrier. `stop` ends it again
- * without closing the store. What runs in between is a `Session`, built from what the disk holds.
+ * without closing the store. What runs in between is raft, in this thread or in another
+ * (`raft-host.ts`), built from what the disk holds.
  *
  *     openReplica ── get, list ──▶ start ── writes, leadership, peers ──▶ stop ──▶ start ... close
  *
@@ -21,8 +22,6 @@
 
 import assert from 'node:assert/strict';
 import { createReadStream } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import type {
   ChangeFeed,
   ClusterCredentials,
@@ -34,26 +33,21 @@ import { ServerError } from '../errors.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Entry } from '../raft/message.ts';
 import { Quorum } from '../raft/quorum.ts';
-import type { OpenedLog } from '../storage/durable-log.ts';
+import type { Store } from '../storage/store.ts';
 import { Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
 import { TenureWatch } from './leadership.ts';
 import { Membership } from './membership.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
-import { recover } from './recovery.ts';
-import type { Recovery } from './recovery.ts';
-import type { ReplicaStorage } from './replica-storage.ts';
+import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
 import type { ReplicaSettings } from './settings.ts';
-import { Session } from './session.ts';
-import { findSnapshotFiles } from './snapshot-files.ts';
+import { SnapshotBuilder } from './snapshot-builder.ts';
 import { statusOf } from './status.ts';
 import type { ReplicaStatus } from './status.ts';
-import type { PeerNetwork, ReplicaLogger } from './transport.ts';
+import type { ReplicaLogger } from './transport.ts';
 
-export type ReplicaNetwork = PeerNetwork & {
-  /** One handler for the life of the process. */
-  onConnection(protocol: 'bao-raft/1', handler: (socket: Socket) => void): void;
+export type ReplicaNetwork = {
   listen(credentials: ClusterCredentials): Promise<void>;
   suspend(): void;
 };
@@ -61,11 +55,12 @@ export type ReplicaNetwork = PeerNetwork & {
 export type ReplicaOptions = {
   readonly nodeId: string;
   readonly clock: Clock;
-  /** In [0, 1): election timeouts. */
-  random(): number;
   /** Where peers reach this node, `host:port`; asked when the node starts to take part. */
   clusterAddress(): string;
-  readonly storage: ReplicaStorage;
+  readonly store: Store;
+  /** For snapshots on their way out. */
+  readonly snapshotDirectory: string;
+  readonly raft: RaftHost;
   readonly network: ReplicaNetwork;
   readonly settings: ReplicaSettings;
   readonly logger: ReplicaLogger;
@@ -104,15 +99,20 @@ class Node implements Replica {
   readonly #proposals: Proposals;
   readonly #tenures = new TenureWatch();
   readonly #membership: Membership;
-  #disk: { readonly log: OpenedLog['log']; readonly recovery: Recovery } | undefined;
-  #session: Session | undefined;
+  /** What the disk holds, from `open` to `start`. */
+  #opened: OpenedRaft | undefined;
+  #raft: RunningRaft | undefined;
+  #builder: SnapshotBuilder | undefined;
+  /** Of the last entry that is visible. */
+  #appliedTerm: number;
   #failure: unknown = undefined;
   /** `start`, `stop` and `close` happen one after the other. */
   #transition: Promise<unknown> = Promise.resolve();
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
-    const { settings, storage, logger, nodeId, clock } = options;
+    const { settings, store, logger, nodeId, clock } = options;
+    this.#appliedTerm = store.position().lastIncludedTerm;
     this.#proposals = new Proposals({
       proposalsMax: settings.proposalsMax,
       entryBytesMax: settings.entryBytesMax,
@@ -121,21 +121,21 @@ class Node implements Replica {
     });
     this.#applier = new Applier({
       clock,
-      store: storage.store,
-      onApplied: (applied) => {
-        const { entries, refusals, position } = applied;
+      store,
+      onApplied: ({ entries, refusals, position }) => {
+        this.#appliedTerm = position.lastIncludedTerm;
         for (const { index, term } of entries) {
           this.#proposals.applied(index, term, refusals.get(index));
         }
-        if (entries.length === 0) this.#proposals.skippedTo(position.lastIncludedIndex);
-        this.#session?.applied(applied);
+        if (entries.length > 0) {
+          this.#raft?.applied(entries);
+        } else {
+          this.#proposals.skippedTo(position.lastIncludedIndex);
+          this.#raft?.restored();
+        }
       },
-      onDurable: (index) => this.#session?.durable(index),
+      onDurable: (index) => this.#raft?.durable(index),
       onFatal: (error) => this.#fail(error),
-    });
-    options.network.onConnection('bao-raft/1', (socket) => {
-      if (this.#session === undefined) socket.destroy();
-      else this.#session.accept(socket);
     });
     this.physical = this.#createPhysical();
     this.changeFeed = { subscribe: (listener) => this.#applier.subscribe(listener) };
@@ -151,8 +151,8 @@ class Node implements Replica {
       physical: this.physical,
       logger,
       settings,
-      status: () => this.#session?.status(),
-      enqueue: (input) => this.#session?.enqueue(input),
+      status: () => this.#raft?.status(),
+      configure: (input) => this.#raft?.configure(input),
     });
     this.replication = {
       isBootstrapped: () => this.#isBootstrapped(),
@@ -166,19 +166,8 @@ class Node implements Replica {
   }
 
   async open(): Promise<void> {
-    const { storage } = this.#options;
-    const { log, recovered } = await storage.openLog();
-    try {
-      const files = await findSnapshotFiles(storage.snapshotDirectory);
-      const recovery = recover(recovered, storage.store.position(), files);
-      const { reset, hardState } = recovery;
-      if (reset !== undefined) await log.append({ hardState, reset, entries: [] });
-      for (const { file } of files) await rm(file, { force: true });
-      this.#disk = { log, recovery };
-    } catch (error) {
-      await log.close();
-      throw error;
-    }
+    const { raft, store } = this.#options;
+    this.#opened = await raft.open(store.position());
   }
 
   status(): ReplicaStatus {
@@ -186,34 +175,34 @@ class Node implements Replica {
       nodeId: this.#options.nodeId,
       appliedIndex: this.#applier.appliedIndex(),
       proposals: this.#proposals.count(),
-      raft: this.#session?.status(),
-      appends: this.#session?.appendStatistics(),
+      raft: this.#raft?.status(),
+      appends: this.#raft?.appendStatistics(),
     });
   }
 
   stateHash(): Promise<string> {
-    return this.#options.storage.store.stateHash();
+    return this.#options.store.stateHash();
   }
 
   close(): Promise<void> {
     return this.#exclusively(async () => {
       await this.#stop('the node stopped');
-      await this.#disk?.log.close();
-      this.#disk = undefined;
-      await this.#options.storage.store.close();
+      await this.#opened?.close();
+      this.#opened = undefined;
+      await this.#options.store.close();
     });
   }
 
   #createPhysical(): PhysicalStore {
     return createPhysical({
-      store: this.#options.storage.store,
+      store: this.#options.store,
       propose: async (command, operations) => {
         if (this.#failure !== undefined) throw this.#failedError();
-        const session = this.#session;
-        if (session === undefined) throw noLeaderError();
+        const raft = this.#raft;
+        if (raft === undefined) throw noLeaderError();
         if (this.#applier.isBacklogged()) throw overloadedError('applied');
         const settled = this.#proposals.submit(command, operations);
-        session.wake();
+        raft.wake();
         return settled;
       },
       appliedIndex: () => this.#applier.appliedIndex(),
@@ -223,12 +212,9 @@ class Node implements Replica {
 
   #isBootstrapped(): boolean {
     if (this.#applier.appliedIndex() > 0) return true;
-    const raft = this.#session?.status();
+    const raft = this.#raft?.status();
     if (raft !== undefined) return raft.currentTerm > 0 || raft.lastIndex > 0;
-    const recovery = this.#disk?.recovery;
-    return (
-      recovery !== undefined && (recovery.hardState.currentTerm > 0 || recovery.entries.length > 0)
-    );
+    return this.#opened?.isEmpty === false;
   }
 
   #configuration(): ReturnType<Replication['configuration']> {
@@ -261,49 +247,49 @@ class Node implements Replica {
   /** `founding` are the committed entries that a new cluster begins with. */
   async #start(credentials: ClusterCredentials, founding: readonly Entry[]): Promise<void> {
     if (this.#failure !== undefined) throw this.#failedError();
-    assert(this.#session === undefined, 'the replica is running');
-    const { network } = this.#options;
-    if (this.#disk === undefined) await this.open();
-    assert(this.#disk !== undefined);
-    const { log } = this.#disk;
-    let { recovery } = this.#disk;
-    if (founding.length > 0) {
-      const hardState = { currentTerm: 1, votedFor: null, commitIndex: founding.length };
-      await log.append({ hardState, entries: founding });
-      recovery = { ...recovery, hardState, entries: founding };
-    }
+    assert(this.#raft === undefined, 'the replica is running');
+    const { network, store } = this.#options;
+    if (this.#opened === undefined) await this.open();
+    const opened = this.#opened;
+    assert(opened !== undefined);
     await network.listen(credentials);
-    this.#disk = undefined;
+    this.#opened = undefined;
     this.#applier.restart();
-    this.#session = new Session({
-      ...this.#options,
-      address: this.#options.clusterAddress(),
-      credentials,
-      log,
-      recovery,
-      applier: this.#applier,
-      proposals: this.#proposals,
-      installSnapshot: (snapshot, file) => {
-        return this.#applier.install(snapshot, createReadStream(file));
-      },
-      observe: (raft, appliedTerm) => {
-        this.#tenures.observe(raft, appliedTerm);
-        this.#membership.observe(raft);
-      },
-      onFatal: (error) => this.#fail(error),
+    const address = this.#options.clusterAddress();
+    const builder = new SnapshotBuilder({
+      directory: this.#options.snapshotDirectory,
+      store,
+      logger: this.#options.logger,
     });
+    this.#builder = builder;
+    this.#raft = await opened.start(
+      { credentials, address, position: store.position(), founding },
+      {
+        proposals: this.#proposals,
+        applyEntries: (entries) => this.#applier.enqueue(entries),
+        installSnapshot: (snapshot, file) =>
+          this.#applier.install(snapshot, createReadStream(file)),
+        leaseSnapshot: (firstIndex) => builder.lease(firstIndex),
+        observe: (status) => {
+          this.#tenures.observe(status, this.#appliedTerm);
+          this.#membership.observe(status);
+        },
+        onFatal: (error) => this.#fail(error),
+      },
+    );
   }
 
   async #stop(reason: string): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
-    this.#session = undefined;
+    const raft = this.#raft;
+    if (raft === undefined) return;
+    this.#raft = undefined;
     this.#tenures.reset();
-    session.stop();
+    raft.stop();
+    void this.#builder?.close();
     this.#proposals.abandonAll(reason);
     this.#options.network.suspend();
     await this.#applier.stop();
-    await session.closeLog();
+    await raft.close();
   }
 
   #fail(error: unknown): void {
@@ -329,9 +315,9 @@ class Node implements Replica {
 
   async #stepDown(): Promise<void> {
     const tenure = this.#tenures.current();
-    const session = this.#session;
-    if (tenure === undefined || session === undefined) throw noLeaderError();
-    await session.transferLeadership(tenure);
+    const raft = this.#raft;
+    if (tenure === undefined || raft === undefined) throw noLeaderError();
+    await raft.transferLeadership(tenure);
   }
 
   #exclusively<T>(transition: () => Promise<T>): Promise<T> {

@@ -1,6 +1,9 @@
 /**
  * One run of the raft core, from `start` to `stop`: the core with what the disk held, the loop
  * around it, and the ways to the peers. Only wiring is in here.
+ *
+ * It knows nothing of the state machine but what `RaftEvents` and `RunningRaft` say, so that both
+ * can live in different threads.
  */
 
 import { createHash, X509Certificate } from 'node:crypto';
@@ -8,23 +11,21 @@ import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { ClusterCredentials, Tenure } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
-import type { SnapshotMetadata } from '../raft/message.ts';
+import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
 import { Quorum } from '../raft/quorum.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { DurableLog } from '../storage/durable-log.ts';
-import type { Applied, Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
 import { Driver } from './driver.ts';
 import { CatchUpHold } from './catch-up-hold.ts';
-import type { AppendStatistics, DriverInput } from './driver.ts';
-import type { Proposals } from './proposals.ts';
+import type { AppendStatistics } from './driver.ts';
+import type { ConfigureInput, DriverInput } from './driver-input.ts';
+import type { RaftEvents, RunningRaft } from './raft-host.ts';
 import type { Recovery } from './recovery.ts';
-import type { ReplicaStorage } from './replica-storage.ts';
 import { Retention } from './retention.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { TICK_MS } from './tick-schedule.ts';
-import { SnapshotBuilder } from './snapshot-builder.ts';
 import { SnapshotReceiver } from './snapshot-receiver.ts';
 import { SnapshotSender } from './snapshot-sender.ts';
 import { Transport } from './transport.ts';
@@ -37,18 +38,20 @@ export type SessionOptions = {
   readonly nodeId: string;
   readonly address: string;
   readonly credentials: ClusterCredentials;
-  readonly storage: ReplicaStorage;
+  /** Of the state machine, when it started. */
+  readonly position: SnapshotMetadata;
+  /** For snapshots on their way in. */
+  readonly snapshotDirectory: string;
   readonly network: PeerNetwork;
   readonly settings: ReplicaSettings;
   readonly logger: ReplicaLogger;
   readonly log: DurableLog;
   readonly recovery: Recovery;
-  readonly applier: Applier;
-  readonly proposals: Proposals;
-  installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
-  /** After each turn, with the term of the last entry applied. */
-  observe(raft: RaftStatus, appliedTerm: number): void;
-  onFatal(error: unknown): void;
+};
+
+export type SessionEvents = RaftEvents & {
+  /** Peers are not to be accepted any more. */
+  onStop(): void;
 };
 
 const TRANSFER_ATTEMPTS_MAX = 3;
@@ -57,27 +60,26 @@ const CLOCK_DRIFT_MAX = 0.1;
 /** What is kept of the log for a follower that gets a snapshot, in multiples of the usual bytes. */
 const HELD_TRAILS_MAX = 4;
 
-export class Session {
+export class Session implements RunningRaft {
   readonly #options: SessionOptions;
+  readonly #events: SessionEvents;
   readonly #raft: Raft;
   readonly #driver: Driver;
   readonly #transport: Transport;
-  readonly #builder: SnapshotBuilder;
   readonly #sender: SnapshotSender;
   readonly #receiver: SnapshotReceiver;
   readonly #retention: Retention;
   readonly #hold: CatchUpHold;
-  #appliedTerm: number;
   /** Of the last configuration that was applied since the start. */
   #configurationIndex = 0;
   readonly #observers = new Set<(status: RaftStatus) => void>();
   #hasCampaigned = false;
   #lastRole: RaftStatus['role'] = 'follower';
 
-  constructor(options: SessionOptions) {
+  constructor(options: SessionOptions, events: SessionEvents) {
     this.#options = options;
-    const { storage, settings, nodeId, logger } = options;
-    this.#appliedTerm = storage.store.position().lastIncludedTerm;
+    this.#events = events;
+    const { position, settings, nodeId, logger } = options;
     this.#retention = new Retention({
       entriesMax: settings.trailingLogs,
       bytesMax: settings.trailingBytesMax,
@@ -85,25 +87,20 @@ export class Session {
     this.#raft = createRaft(options);
     this.#transport = this.#createTransport();
     this.#hold = new CatchUpHold(settings.trailingBytesMax * HELD_TRAILS_MAX);
-    this.#builder = new SnapshotBuilder({
-      directory: storage.snapshotDirectory,
-      store: storage.store,
-      logger,
-    });
     this.#sender = this.#createSender();
     this.#receiver = new SnapshotReceiver({
-      directory: storage.snapshotDirectory,
+      directory: options.snapshotDirectory,
       nodeId,
       snapshotBytesMax: settings.snapshotBytesMax,
       logger,
       onSnapshot: (message, file) =>
-        new Promise((done) => this.enqueue({ kind: 'snapshotReceived', message, file, done })),
+        new Promise((done) => this.#enqueue({ kind: 'snapshotReceived', message, file, done })),
     });
     this.#driver = this.#createDriver();
     this.#driver.start();
     this.#retention.add(this.#appliedEntries());
-    this.#compact(this.#retention.forget(storage.store.durablePosition().lastIncludedIndex));
-    for (const { id } of options.applier.configuration().servers) {
+    this.#compact(this.#retention.forget(position.lastIncludedIndex));
+    for (const { id } of position.configuration.servers) {
       if (id !== nodeId) this.#transport.greet(id);
     }
   }
@@ -113,8 +110,8 @@ export class Session {
     this.#transport.accept(socket);
   }
 
-  enqueue(input: DriverInput): void {
-    this.#driver.enqueue(input);
+  configure(input: ConfigureInput): void {
+    this.#enqueue(input);
   }
 
   wake(): void {
@@ -129,22 +126,19 @@ export class Session {
     return this.#driver.appendStatistics();
   }
 
-  /** Called in the turn in which entries, or a snapshot, became visible. */
-  applied({ entries, position }: Applied): void {
-    this.#appliedTerm = position.lastIncludedTerm;
-    if (entries.length === 0) {
-      this.#retention.reset();
-      return;
-    }
+  applied(entries: readonly Entry[]): void {
     const configured = entries.findLast((entry) => entry.kind === 'configuration');
     this.#configurationIndex = configured?.index ?? this.#configurationIndex;
     this.#hold.count(entries);
     this.#retention.add(entries);
   }
 
-  /** The store holds everything up to `index` durably. */
+  restored(): void {
+    this.#retention.reset();
+  }
+
   durable(index: number): void {
-    this.enqueue({ kind: 'applied', index });
+    this.#enqueue({ kind: 'applied', index });
     this.#compact(this.#retention.forget(index));
   }
 
@@ -168,7 +162,7 @@ export class Session {
   /** Returns whether leadership ended before the core gave the transfer up. */
   async #transferTo(to: string, tenure: Tenure): Promise<boolean> {
     const began = await new Promise<boolean>((answer) => {
-      this.enqueue({ kind: 'transfer', to, answer });
+      this.#enqueue({ kind: 'transfer', to, answer });
     });
     if (!began) return false;
     const { electionTimeoutMs } = this.#options.settings;
@@ -194,30 +188,33 @@ export class Session {
     });
   }
 
-  /** Nothing is sent, stepped, or written from now on; what is being written ends. */
   stop(): void {
+    this.#events.onStop();
     this.#driver.stop();
     this.#sender.close();
-    void this.#builder.close();
     this.#receiver.close();
     this.#transport.close();
   }
 
-  closeLog(): Promise<void> {
+  close(): Promise<void> {
     return this.#options.log.close();
   }
 
+  #enqueue(input: DriverInput): void {
+    this.#driver.enqueue(input);
+  }
+
   #createTransport(): Transport {
-    const { network, nodeId, address, logger, credentials, applier } = this.#options;
+    const { network, nodeId, address, logger, credentials } = this.#options;
     return new Transport({
       clusterId: clusterIdOf(credentials),
       nodeId,
       address,
       network,
       logger,
-      addressOf: (id) => applier.configuration().servers.find((each) => each.id === id)?.address,
-      onMessage: (message) => this.enqueue({ kind: 'message', message }),
-      onUnreachable: (id) => this.enqueue({ kind: 'unreachable', id }),
+      addressOf: (id) => addressOf(this.#raft.status().configuration, id),
+      onMessage: (message) => this.#enqueue({ kind: 'message', message }),
+      onUnreachable: (id) => this.#enqueue({ kind: 'unreachable', id }),
       onSnapshotConnection: (connection) => this.#receiver.accept(connection),
     });
   }
@@ -225,20 +222,21 @@ export class Session {
   #createSender(): SnapshotSender {
     const { logger, settings } = this.#options;
     return new SnapshotSender({
-      builder: this.#builder,
+      builder: { lease: this.#events.leaseSnapshot },
       logger,
       bytesPerSecond: settings.snapshotBytesPerSecond,
       firstIndex: () => this.#raft.status().firstIndex,
       dial: (to) => this.#transport.dial(to, 'snapshot'),
       onStart: (id, index) => this.#hold.begin(id, index),
-      onDone: (id, isComplete) => this.enqueue({ kind: 'snapshotSent', id, isComplete }),
+      onDone: (id, isComplete) => this.#enqueue({ kind: 'snapshotSent', id, isComplete }),
     });
   }
 
   #createDriver(): Driver {
-    const { log, proposals, settings, applier, installSnapshot, onFatal } = this.#options;
+    const { clock, log, settings } = this.#options;
+    const { proposals, applyEntries, installSnapshot, onFatal } = this.#events;
     return new Driver({
-      clock: this.#options.clock,
+      clock,
       raft: this.#raft,
       log,
       proposals,
@@ -246,7 +244,7 @@ export class Session {
       send: (message) => this.#transport.send(message),
       flush: () => this.#transport.flush(),
       sendSnapshot: (message) => this.#sender.send(message),
-      applyEntries: (entries) => applier.enqueue(entries),
+      applyEntries,
       installSnapshot,
       discardSnapshot: (file) => void rm(file, { force: true }),
       observe: (status) => this.#observe(status),
@@ -255,7 +253,7 @@ export class Session {
   }
 
   #observe(status: RaftStatus): void {
-    const { nodeId, logger, observe } = this.#options;
+    const { nodeId, logger } = this.#options;
     const { role, currentTerm: term } = status;
     if (role !== this.#lastRole) logger.info({ role, term, from: this.#lastRole }, 'role changed');
     if (role !== 'leader' && this.#lastRole === 'leader') this.#sender.abort();
@@ -266,22 +264,22 @@ export class Session {
     if (isAlone && role === 'follower' && !this.#hasCampaigned) {
       // There is nobody whose heartbeat could be waited for.
       this.#hasCampaigned = true;
-      this.enqueue({ kind: 'campaign' });
+      this.#enqueue({ kind: 'campaign' });
     }
-    observe(status, this.#appliedTerm);
+    this.#events.observe(status);
     for (const observer of this.#observers) observer(status);
   }
 
   #compact(upTo: number | undefined): void {
     const index = this.#hold.limit(upTo);
     if (index === undefined) return;
-    this.enqueue({ kind: 'compact', index });
+    this.#enqueue({ kind: 'compact', index });
     this.#options.log.compact(index);
   }
 
   #appliedEntries(): Recovery['entries'] {
-    const { recovery, storage } = this.#options;
-    const { lastIncludedIndex } = storage.store.position();
+    const { recovery, position } = this.#options;
+    const { lastIncludedIndex } = position;
     return recovery.entries.filter((entry) => entry.index <= lastIncludedIndex);
   }
 }
@@ -292,8 +290,12 @@ export function clusterIdOf({ certificatePem }: ClusterCredentials): string {
   return createHash('sha256').update(raw).digest('hex');
 }
 
-function createRaft({ nodeId, storage, settings, recovery, random }: SessionOptions): Raft {
-  const { lastIncludedIndex, configuration } = storage.store.position();
+function addressOf({ servers }: Configuration, id: string): string | undefined {
+  return servers.find((each) => each.id === id)?.address;
+}
+
+function createRaft({ nodeId, position, settings, recovery, random }: SessionOptions): Raft {
+  const { lastIncludedIndex, configuration } = position;
   const { appendBytesMax, inflightAppendsMax, uncommittedBytesMax, commitNotify } = settings;
   return new Raft({
     id: nodeId,

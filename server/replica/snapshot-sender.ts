@@ -23,7 +23,7 @@ import type { ReplicaLogger } from './transport.ts';
 import { decodeFrame, encodeMessage } from './wire.ts';
 
 export type SnapshotSenderOptions = {
-  readonly builder: SnapshotBuilder;
+  readonly builder: Pick<SnapshotBuilder, 'lease'>;
   readonly logger: ReplicaLogger;
   /** Of all transfers together; 0 for no limit. */
   readonly bytesPerSecond: number;

@@ -13,6 +13,7 @@ import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
 import { systemClock } from '../replica/clock.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
+import { createInlineRaft } from '../replica/inline-raft.ts';
 import { openReplicaStorage } from '../replica/replica-storage.ts';
 import type { ReplicaStorage } from '../replica/replica-storage.ts';
 import { openReplica } from '../replica/replica.ts';
@@ -88,15 +89,20 @@ export class ReplicaCluster {
       fsmMode,
     });
     const failures: unknown[] = [];
-    const replica = await openReplica({
+    const storage = wrapStorage?.(id, opened) ?? opened;
+    const shared = {
       nodeId: id,
       clock: systemClock,
-      random: Math.random,
-      clusterAddress: () => `127.0.0.1:${network.port()}`,
-      storage: wrapStorage?.(id, opened) ?? opened,
+      store: storage.store,
+      snapshotDirectory: storage.snapshotDirectory,
       network,
       settings: { ...replicaSettings(), ...settings },
       logger: silentLogger,
+    };
+    const replica = await openReplica({
+      ...shared,
+      clusterAddress: () => `127.0.0.1:${network.port()}`,
+      raft: createInlineRaft({ ...shared, storage, random: Math.random }),
       onFatal: (error) => failures.push(error),
     });
     const member = { id, replica, network, failures };

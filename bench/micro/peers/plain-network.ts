@@ -5,12 +5,14 @@
 
 import { createServer, connect, type Socket } from 'node:net';
 
+import type { RaftNetwork } from '../../../server/replica/inline-raft.ts';
 import type { ReplicaNetwork } from '../../../server/replica/replica.ts';
 
-export type PlainNetwork = ReplicaNetwork & {
-  bind(): Promise<void>;
-  port(): number;
-};
+export type PlainNetwork = ReplicaNetwork &
+  RaftNetwork & {
+    bind(): Promise<void>;
+    port(): number;
+  };
 
 export function createPlainNetwork(): PlainNetwork {
   let handler: ((socket: Socket) => void) | undefined;

@@ -14,6 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { createClusterNetwork } from '../../../server/cluster/listener.ts';
 import { systemClock } from '../../../server/replica/clock.ts';
+import { createInlineRaft } from '../../../server/replica/inline-raft.ts';
 import {
   openReplicaStorage,
   type ReplicaStorage,
@@ -42,15 +43,20 @@ const network =
     : createClusterNetwork({ host: '127.0.0.1', port: 0, logger: SILENT });
 await network.bind();
 const address = `127.0.0.1:${network.port()}`;
-const replica = await openReplica({
+const opened = await openStorage(Number(syncDelayMs));
+const shared = {
   nodeId: id,
   clock: systemClock,
-  random: Math.random,
-  clusterAddress: () => address,
-  storage: await openStorage(Number(syncDelayMs)),
+  store: opened.store,
+  snapshotDirectory: opened.snapshotDirectory,
   network,
   settings: replicaSettings(),
   logger: SILENT,
+};
+const replica = await openReplica({
+  ...shared,
+  clusterAddress: () => address,
+  raft: createInlineRaft({ ...shared, network, storage: opened, random: Math.random }),
   onFatal: (error) => {
     process.stderr.write(`${id} failed: ${String(error)}\n`);
     process.exit(1);
