@@ -27,12 +27,18 @@ export type ErrorCode =
   | 'overloaded'
   /** 503 with Retry-After: nobody leads at the moment; nothing was executed. */
   | 'no-leader'
+  /** 503 with Retry-After: others kept changing what a transaction read; nothing was executed. */
+  | 'transaction-conflict'
   /** Typed ErrReadOnly: a write met the barrier of a standby. Never reaches a client. */
   | 'read-only'
   /** Typed ErrStandbyPleaseForward: the active node must answer this. Never reaches a client. */
   | 'standby-please-forward'
   /** 504: a write was handed over and its fate is unknown. It must not be replayed. */
   | 'outcome-unknown'
+  /** 504: a repeated request took effect before, and what it was answered is not known any more. */
+  | 'response-lost'
+  /** 504: a stamp is so old that nobody can say whether its request took effect before. */
+  | 'session-expired'
   /** 500 */
   | 'internal';
 

@@ -26,9 +26,7 @@ export function createCubbyhole(): Backend {
         case 'update':
           return write(request, prefix);
         case 'delete':
-          request.view.requireWritable?.();
-          if (request.path !== '') await request.view.delete(prefix + request.path);
-          return undefined;
+          return remove(request, prefix);
         case 'list':
           return listResponse(
             await request.view.list(prefix + directoryOf(request.path), pageOf(request.data)),
@@ -37,6 +35,7 @@ export function createCubbyhole(): Backend {
           throw new ServerError('unsupported-operation', 'unsupported operation');
       }
     },
+    isOneTransaction: () => true,
     exists: async (request) => request.view.get(ownPrefix(request) + request.path) !== undefined,
     revokeToken: async (view, tokenId) => clear(view, prefixOf(tokenId)),
   };
@@ -50,12 +49,31 @@ function read({ view, path }: LogicalRequest, prefix: string): LogicalResponse |
   return { dataJson: Buffer.from(buffer, byteOffset, length).toString('utf8') };
 }
 
-async function write(request: LogicalRequest, prefix: string): Promise<undefined> {
+async function remove(
+  request: LogicalRequest,
+  prefix: string,
+): Promise<LogicalResponse | undefined> {
+  request.view.requireWritable?.();
+  if (request.path === '') return undefined;
+  return request.transact((transaction) => {
+    transaction.write([{ kind: 'delete', key: prefix + request.path }]);
+    return undefined;
+  });
+}
+
+async function write(
+  request: LogicalRequest,
+  prefix: string,
+): Promise<LogicalResponse | undefined> {
   const { data, path, view } = request;
   checkSecretPath(path);
   if (Object.keys(data).length === 0) throw invalidRequest('missing data fields');
   view.requireWritable?.();
-  await view.put(prefix + path, Buffer.from(encodeJson(data)));
+  const value = Buffer.from(encodeJson(data));
+  return request.transact((transaction) => {
+    transaction.write([{ kind: 'put', key: prefix + path, value }]);
+    return undefined;
+  });
 }
 
 function ownPrefix({ token }: LogicalRequest): string {

@@ -49,6 +49,7 @@ export function createKvV1(): Backend {
           throw new ServerError('unsupported-operation', 'unsupported operation');
       }
     },
+    isOneTransaction: () => true,
     exists: async ({ view, path }) => path !== '' && view.get(path) !== undefined,
   };
 }
@@ -69,22 +70,29 @@ function read(request: LogicalRequest): LogicalResponse | undefined {
   };
 }
 
-async function write(request: LogicalRequest): Promise<undefined> {
+async function write(request: LogicalRequest): Promise<LogicalResponse | undefined> {
   checkSecretPath(request.path);
-  const { data, view } = request;
+  const { data, path, view } = request;
   if (Object.keys(data).length === 0) throw invalidRequest('missing data fields');
   view.requireWritable?.();
   const json = encodeJson(data);
   const record = Buffer.allocUnsafe(LEASE_BYTES + Buffer.byteLength(json));
   record.writeUInt32BE(leaseSecondsOf(data), 0);
   record.write(json, LEASE_BYTES, 'utf8');
-  await view.put(request.path, record);
+  return request.transact((transaction) => {
+    transaction.write([{ kind: 'put', key: path, value: record }]);
+    return undefined;
+  });
 }
 
-async function remove(request: LogicalRequest): Promise<undefined> {
-  request.view.requireWritable?.();
-  if (request.path === '' || request.path.endsWith('/')) return;
-  await request.view.delete(request.path);
+async function remove(request: LogicalRequest): Promise<LogicalResponse | undefined> {
+  const { path, view } = request;
+  view.requireWritable?.();
+  if (path === '' || path.endsWith('/')) return undefined;
+  return request.transact((transaction) => {
+    transaction.write([{ kind: 'delete', key: path }]);
+    return undefined;
+  });
 }
 
 async function list(request: LogicalRequest): Promise<LogicalResponse | undefined> {

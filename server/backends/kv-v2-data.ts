@@ -3,7 +3,7 @@
  * path_subkeys.go).
  */
 
-import type { Json, JsonObject, LogicalResponse, View } from '../core/backend.ts';
+import type { Json, JsonObject, LogicalResponse, Transaction } from '../core/backend.ts';
 import {
   countField,
   encodeJson,
@@ -56,7 +56,7 @@ export function readSubkeys(versioned: VersionedRequest): LogicalResponse | unde
   return { data: { subkeys, metadata: info } };
 }
 
-export async function writeData(versioned: VersionedRequest): Promise<LogicalResponse> {
+export async function writeData(versioned: VersionedRequest): Promise<LogicalResponse | undefined> {
   const { request, path, locks } = versioned;
   const { data, view } = request;
   checkSecretPath(path);
@@ -65,57 +65,65 @@ export async function writeData(versioned: VersionedRequest): Promise<LogicalRes
   const options = mapField(data, 'options');
   view.requireWritable?.();
   const json = encodeJson(secret);
-  return locks.run(lockKey(request, path), async () => {
-    const nowMs = versioned.clock();
-    const metadata = readKeyMetadata(view, path) ?? newKeyMetadata(nowMs);
-    const configuration = readConfiguration(view);
-    checkCas(options, configuration, metadata);
-    return storeVersion({ view, path, json, nowMs }, metadata, configuration);
-  });
+  return locks.run(lockKey(request, path), () =>
+    request.transact((transaction) => {
+      const nowMs = versioned.clock();
+      const metadata = readKeyMetadata(transaction, path) ?? newKeyMetadata(nowMs);
+      const configuration = readConfiguration(transaction);
+      checkCas(options, configuration, metadata);
+      return storeVersion({ transaction, path, json, nowMs }, metadata, configuration);
+    }),
+  );
 }
 
-export async function patchData(versioned: VersionedRequest): Promise<LogicalResponse> {
+export async function patchData(versioned: VersionedRequest): Promise<LogicalResponse | undefined> {
   const { request, path, locks } = versioned;
   const { data, view } = request;
   const patch = mapField(data, 'data');
   if (patch === undefined) throw invalidRequest('no data provided');
   const options = mapField(data, 'options');
   view.requireWritable?.();
-  return locks.run(lockKey(request, path), async () => {
-    const nowMs = versioned.clock();
-    const metadata = readKeyMetadata(view, path);
-    if (metadata === undefined) return NOTHING_TO_PATCH;
-    const configuration = readConfiguration(view);
-    checkCas(options, configuration, metadata);
-    const { currentVersion } = metadata;
-    const current = metadata.versions[currentVersion];
-    if (current === undefined) return NOTHING_TO_PATCH;
-    if (current.destroyed || isDeleted(current, nowMs)) {
-      return { status: 404, data: versionInfo(metadata, currentVersion) };
-    }
-    const secret = parseSecret(readVersionJson(view, path, currentVersion));
-    const json = encodeJson(mergePatch(secret, patch));
-    return storeVersion({ view, path, json, nowMs }, metadata, configuration);
-  });
+  return locks.run(lockKey(request, path), () =>
+    request.transact((transaction) => {
+      const nowMs = versioned.clock();
+      const metadata = readKeyMetadata(transaction, path);
+      if (metadata === undefined) return NOTHING_TO_PATCH;
+      const configuration = readConfiguration(transaction);
+      checkCas(options, configuration, metadata);
+      const { currentVersion } = metadata;
+      const current = metadata.versions[currentVersion];
+      if (current === undefined) return NOTHING_TO_PATCH;
+      if (current.destroyed || isDeleted(current, nowMs)) {
+        return { status: 404, data: versionInfo(metadata, currentVersion) };
+      }
+      const secret = parseSecret(readVersionJson(transaction, path, currentVersion));
+      const json = encodeJson(mergePatch(secret, patch));
+      return storeVersion({ transaction, path, json, nowMs }, metadata, configuration);
+    }),
+  );
 }
 
 /** Marks the newest version as deleted; its data stays until it is destroyed. */
-export async function deleteData(versioned: VersionedRequest): Promise<undefined> {
+export async function deleteData(
+  versioned: VersionedRequest,
+): Promise<LogicalResponse | undefined> {
   const { request, path, clock, locks } = versioned;
-  const { view } = request;
-  view.requireWritable?.();
-  await locks.run(lockKey(request, path), async () => {
-    const nowMs = clock();
-    const metadata = readKeyMetadata(view, path);
-    const current = metadata?.versions[metadata.currentVersion];
-    if (metadata === undefined || current === undefined) return;
-    if (current.destroyed || isDeleted(current, nowMs)) return;
-    const versions = {
-      ...metadata.versions,
-      [metadata.currentVersion]: { ...current, deletionMs: nowMs },
-    };
-    await view.write([putKeyMetadata(path, { ...metadata, versions })]);
-  });
+  request.view.requireWritable?.();
+  return locks.run(lockKey(request, path), () =>
+    request.transact((transaction) => {
+      const nowMs = clock();
+      const metadata = readKeyMetadata(transaction, path);
+      const current = metadata?.versions[metadata.currentVersion];
+      if (metadata === undefined || current === undefined) return undefined;
+      if (current.destroyed || isDeleted(current, nowMs)) return undefined;
+      const versions = {
+        ...metadata.versions,
+        [metadata.currentVersion]: { ...current, deletionMs: nowMs },
+      };
+      transaction.write([putKeyMetadata(path, { ...metadata, versions })]);
+      return undefined;
+    }),
+  );
 }
 
 /** The version that a read asks for, by default the newest. */
@@ -150,14 +158,14 @@ function checkCas(
   }
 }
 
-async function storeVersion(
-  secret: { view: View; path: string; json: string; nowMs: number },
+function storeVersion(
+  secret: { transaction: Transaction; path: string; json: string; nowMs: number },
   before: KeyMetadata,
   configuration: Configuration,
-): Promise<LogicalResponse> {
-  const { view, path, json, nowMs } = secret;
+): LogicalResponse {
+  const { transaction, path, json, nowMs } = secret;
   const { metadata, outdated } = addVersion(before, configuration, nowMs);
-  await view.write([
+  transaction.write([
     putVersion(path, metadata.currentVersion, json),
     putKeyMetadata(path, metadata),
     ...outdated.map((version) => deleteVersion(path, version)),

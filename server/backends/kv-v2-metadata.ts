@@ -3,7 +3,7 @@
  * internal/builtin/logical/kv/path_metadata.go).
  */
 
-import type { JsonObject, LogicalResponse } from '../core/backend.ts';
+import type { JsonObject, LogicalResponse, Transaction } from '../core/backend.ts';
 import { formatDuration, formatTime } from '../duration.ts';
 import {
   booleanField,
@@ -100,18 +100,20 @@ export async function deleteMetadata({
   request,
   path,
   locks,
-}: VersionedRequest): Promise<undefined> {
-  const { view } = request;
-  view.requireWritable?.();
-  await locks.run(lockKey(request, path), async () => {
-    const metadata = readKeyMetadata(view, path);
-    if (metadata === undefined) return;
-    const versions = Object.keys(metadata.versions).map(Number);
-    await view.write([
-      deleteKeyMetadata(path),
-      ...versions.map((version) => deleteVersion(path, version)),
-    ]);
-  });
+}: VersionedRequest): Promise<LogicalResponse | undefined> {
+  request.view.requireWritable?.();
+  return locks.run(lockKey(request, path), () =>
+    request.transact((transaction) => {
+      const metadata = readKeyMetadata(transaction, path);
+      if (metadata === undefined) return undefined;
+      const versions = Object.keys(metadata.versions).map(Number);
+      transaction.write([
+        deleteKeyMetadata(path),
+        ...versions.map((version) => deleteVersion(path, version)),
+      ]);
+      return undefined;
+    }),
+  );
 }
 
 export async function listMetadata(
@@ -157,12 +159,11 @@ async function changeMetadata(
   settings: Settings,
   customOf: (metadata: KeyMetadata | undefined) => KeyMetadata['customMetadata'] | undefined,
 ): Promise<LogicalResponse | undefined> {
-  const { data, view } = request;
-  const cas = integerField(data, 'metadata_cas');
-  view.requireWritable?.();
-  return locks.run(lockKey(request, path), async () => {
-    const configuration = readConfiguration(view);
-    const current = readKeyMetadata(view, path);
+  const cas = integerField(request.data, 'metadata_cas');
+  request.view.requireWritable?.();
+  const change = (transaction: Transaction): LogicalResponse | undefined => {
+    const configuration = readConfiguration(transaction);
+    const current = readKeyMetadata(transaction, path);
     const custom = customOf(current);
     if (custom === undefined) return NOTHING_TO_PATCH;
     checkMetadataCas(cas, current, configuration);
@@ -179,10 +180,11 @@ async function changeMetadata(
         settings.deleteVersionAfterSeconds ?? before.deleteVersionAfterSeconds,
       customMetadata: custom === null || Object.keys(custom).length === 0 ? null : custom,
     };
-    await view.write([putKeyMetadata(path, after)]);
+    transaction.write([putKeyMetadata(path, after)]);
     const warnings = mandateWarnings(settings, configuration);
     return warnings.length === 0 ? undefined : { warnings };
-  });
+  };
+  return locks.run(lockKey(request, path), () => request.transact(change));
 }
 
 function checkMetadataCas(

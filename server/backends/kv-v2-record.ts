@@ -18,8 +18,11 @@
  */
 
 import assert from 'node:assert/strict';
-import type { JsonObject, View, ViewOperation } from '../core/backend.ts';
+import type { JsonObject, Transaction, View, ViewOperation } from '../core/backend.ts';
 import { formatTime } from '../duration.ts';
+
+/** What records are read from: storage, or a transaction on it. */
+type Reader = Pick<View | Transaction, 'get'>;
 
 const PREFIX = 'kv2-3f9d1c52/';
 export const METADATA_PREFIX = `${PREFIX}metadata/`;
@@ -95,7 +98,7 @@ export function newKeyMetadata(nowMs: number): KeyMetadata {
   };
 }
 
-export function readConfiguration(view: View): Configuration {
+export function readConfiguration(view: Reader): Configuration {
   const bytes = view.get(CONFIG_KEY);
   return bytes === undefined ? UNCONFIGURED : (parse(asBuffer(bytes)) as Configuration);
 }
@@ -105,11 +108,11 @@ export function putConfiguration(configuration: Configuration): ViewOperation {
 }
 
 /** Whether `readKeyMetadata` finds any, without parsing it. */
-export function hasKeyMetadata(view: View, path: string): boolean {
+export function hasKeyMetadata(view: Reader, path: string): boolean {
   return path !== '' && !path.endsWith('/') && view.get(METADATA_PREFIX + path) !== undefined;
 }
 
-export function readKeyMetadata(view: View, path: string): KeyMetadata | undefined {
+export function readKeyMetadata(view: Reader, path: string): KeyMetadata | undefined {
   if (path === '' || path.endsWith('/')) return undefined;
   const bytes = view.get(METADATA_PREFIX + path);
   return bytes === undefined ? undefined : decodeKeyMetadata(bytes);
@@ -125,7 +128,7 @@ export function deleteKeyMetadata(path: string): ViewOperation {
 }
 
 /** The data of a version that its metadata says to exist, as JSON text. */
-export function readVersionJson(view: View, path: string, version: number): string {
+export function readVersionJson(view: Reader, path: string, version: number): string {
   const bytes = view.get(versionKey(path, version));
   assert(bytes !== undefined, 'could not find version data');
   return asBuffer(bytes).toString('utf8');

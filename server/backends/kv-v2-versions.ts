@@ -3,7 +3,7 @@
  * (OpenBao internal/builtin/logical/kv path_delete.go, path_destroy.go).
  */
 
-import type { ViewOperation } from '../core/backend.ts';
+import type { Transaction, ViewOperation } from '../core/backend.ts';
 import { integerListField, invalidRequest } from './fields.ts';
 import type { Configuration, KeyMetadata, VersionMetadata } from './kv-v2-record.ts';
 import {
@@ -41,22 +41,21 @@ export const destroyVersions: VersionedHandler = changeVersions(
 );
 
 /** Versions that do not exist, or are destroyed, stay as they are. */
-function changeVersions(messageIfNone: string, change: Change): VersionedHandler {
+function changeVersions(messageIfNone: string, changeOne: Change): VersionedHandler {
   return async ({ request, path, clock, locks }) => {
-    const { view } = request;
     const numbers = integerListField(request.data, 'versions') ?? [];
     if (numbers.length === 0) throw invalidRequest(messageIfNone);
     const negative = numbers.find((number) => number < 0);
     if (negative !== undefined) {
       throw invalidRequest(`versions must not be negative, got ${negative}`);
     }
-    view.requireWritable?.();
-    await locks.run(lockKey(request, path), async () => {
-      const metadata = readKeyMetadata(view, path);
+    request.view.requireWritable?.();
+    const change = (transaction: Transaction): undefined => {
+      const metadata = readKeyMetadata(transaction, path);
       if (metadata === undefined) return;
       const key = {
         metadata,
-        configuration: readConfiguration(view),
+        configuration: readConfiguration(transaction),
         nowMs: clock(),
       };
       const versions: Record<string, VersionMetadata> = { ...metadata.versions };
@@ -64,12 +63,12 @@ function changeVersions(messageIfNone: string, change: Change): VersionedHandler
       for (const number of new Set(numbers)) {
         const before = versions[number];
         if (before === undefined || before.destroyed) continue;
-        const after = change(before, key);
+        const after = changeOne(before, key);
         versions[number] = after;
         if (after.destroyed) destroyed.push(deleteVersion(path, number));
       }
-      await view.write([putKeyMetadata(path, { ...metadata, versions }), ...destroyed]);
-    });
-    return undefined;
+      transaction.write([putKeyMetadata(path, { ...metadata, versions }), ...destroyed]);
+    };
+    return locks.run(lockKey(request, path), () => request.transact(change));
   };
 }

@@ -3,14 +3,20 @@
  * internal/builtin/logical/kv). This file holds the routes and the configuration of the mount;
  * `kv-v2-record.ts` says what is stored.
  *
- * - A change of a path is one batch, made under the lock of the path: check-and-set compares and
- *   writes without anybody in between. The lock only exists on the active node, because a standby
- *   stops at `requireWritable`.
+ * - A change of a path is one transaction: check-and-set holds when it is applied, whoever wrote in
+ *   between. The lock of the path is for fairness only: rivals queue instead of conflicting. It
+ *   exists on the active node alone, because a standby stops at `requireWritable`.
  * - Reads take no lock: storage is read synchronously, so a handler that does not wait between its
  *   reads sees one state.
  */
 
-import type { Backend, LogicalRequest, LogicalResponse, Operation } from '../core/backend.ts';
+import type {
+  Backend,
+  LogicalRequest,
+  LogicalResponse,
+  Operation,
+  Transaction,
+} from '../core/backend.ts';
 import { ServerError } from '../errors.ts';
 import { formatDuration } from '../duration.ts';
 import { booleanField, countField, signedDurationField } from './fields.ts';
@@ -100,6 +106,7 @@ export function createKvV2(clock: Clock): Backend {
       }
       return handler({ request, path: path ?? '', clock, locks });
     },
+    isOneTransaction: () => true,
     exists: async (request) => {
       const { section, path } = splitPath(request);
       if (path === undefined || (section !== 'data' && section !== 'metadata')) return true;
@@ -146,18 +153,21 @@ function readConfig({ request }: VersionedRequest): LogicalResponse {
   };
 }
 
-async function writeConfig({ request, locks }: VersionedRequest): Promise<undefined> {
+async function writeConfig({
+  request,
+  locks,
+}: VersionedRequest): Promise<LogicalResponse | undefined> {
   const { data, view } = request;
   const maxVersions = countField(data, 'max_versions');
   const casRequired = booleanField(data, 'cas_required');
   const metadataCasRequired = booleanField(data, 'metadata_cas_required');
   const deleteAfter = signedDurationField(data, 'delete_version_after');
   const given = [maxVersions, casRequired, metadataCasRequired, deleteAfter];
-  if (given.every((field) => field === undefined)) return;
+  if (given.every((field) => field === undefined)) return undefined;
   view.requireWritable?.();
   // The lock of the empty path: no secret has it.
-  await locks.run(lockKey(request, ''), async () => {
-    const current = readConfiguration(view);
+  const change = (transaction: Transaction): undefined => {
+    const current = readConfiguration(transaction);
     const configuration = {
       maxVersions: maxVersions ?? current.maxVersions,
       casRequired: casRequired ?? current.casRequired,
@@ -167,6 +177,7 @@ async function writeConfig({ request, locks }: VersionedRequest): Promise<undefi
           ? current.deleteVersionAfterSeconds
           : Math.max(deleteAfter, DELETE_VERSION_AFTER_DISABLED),
     };
-    await view.write([putConfiguration(configuration)]);
-  });
+    transaction.write([putConfiguration(configuration)]);
+  };
+  return locks.run(lockKey(request, ''), () => request.transact(change));
 }

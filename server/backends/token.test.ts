@@ -64,10 +64,9 @@ async function setUp() {
       mountAccessor: 'auth_token_1',
       mountOptions: {},
       namespace: ROOT_NAMESPACE,
-      data,
-      clientToken,
-      token: tokens.lookup(clientToken),
+      ...{ data, clientToken, token: tokens.lookup(clientToken) },
       view: mountView,
+      transact: (change) => mountView.transact(change),
       remoteAddress: '127.0.0.1',
     };
     return backend.handle(request);

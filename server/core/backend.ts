@@ -27,6 +27,17 @@ export type ViewOperation =
   | { readonly kind: 'delete'; readonly key: string };
 
 /**
+ * Reads and writes that take effect as one, or not at all if anything that was read or listed has
+ * changed by then. What it writes, it reads; nobody else does before it is committed.
+ */
+export type Transaction = {
+  get(key: string): Uint8Array | undefined;
+  list(prefix: string, page?: ListPage): Promise<string[]>;
+  /** Throws `read-only` on a standby, at once. */
+  write(operations: readonly ViewOperation[]): void;
+};
+
+/**
  * Decrypted storage below one prefix: all a backend ever sees. Reads are synchronous and local.
  * On a standby every write throws `read-only` at once.
  */
@@ -37,6 +48,12 @@ export type View = {
   delete(key: string): Promise<void>;
   /** All or nothing. */
   write(operations: readonly ViewOperation[]): Promise<void>;
+  /**
+   * Commits what `change` does and resolves with what it returns. Runs it again, a bounded number
+   * of times, if somebody else changed what it had read: it must not act on anything else. Throws
+   * `transaction-conflict` if nothing came of it.
+   */
+  transact<T>(change: (transaction: Transaction) => T | Promise<T>): Promise<T>;
   /**
    * Throws `read-only` on a standby, else does nothing. A write asks before it judges anything by
    * what is stored: a standby that lags must forward a delete of what it has not seen yet, or a
@@ -107,6 +124,15 @@ export type LogicalRequest = {
   /** Absent on unauthenticated paths. */
   readonly token: TokenEntry | undefined;
   readonly view: View;
+  /**
+   * As `view.transact`, for all that the request writes, together with its answer: a request that
+   * was forwarded is then known if it comes again. At most once for each request.
+   */
+  readonly transact: (
+    change: (
+      transaction: Transaction,
+    ) => LogicalResponse | undefined | Promise<LogicalResponse | undefined>,
+  ) => Promise<LogicalResponse | undefined>;
   readonly remoteAddress: string;
 };
 
@@ -138,6 +164,8 @@ export type Backend = {
   readonly specialPaths: SpecialPaths;
   /** Undefined means: nothing there (404 for reads and lists, 204 for the rest). */
   handle(request: LogicalRequest): Promise<LogicalResponse | undefined>;
+  /** Whether all that this request writes is one `request.transact`; absent means it is not. */
+  isOneTransaction?(request: LogicalRequest): boolean;
   /** Whether a write to this path creates or updates; absent means every write is an update. */
   exists?(request: LogicalRequest): Promise<boolean>;
   /** Runs once when the mount is created, on the active node only. May write. */

@@ -16,10 +16,17 @@
 import assert from 'node:assert/strict';
 import { ServerError, readOnlyError } from '../errors.ts';
 import { KEY_BYTES, decrypt, encrypt } from './aes-gcm.ts';
-import type { ViewOperation } from './backend.ts';
+import type { Transaction, ViewOperation } from './backend.ts';
 import { Keyring } from './keyring.ts';
 import { OpenedValues } from './opened-values.ts';
-import type { ListPage, PhysicalStore, WriteOperation } from './ports.ts';
+import type { CommitOutcome, ListPage, PhysicalStore, WriteOperation } from './ports.ts';
+import {
+  BufferedTransaction,
+  RefusedRequest,
+  TRANSACTION_ATTEMPTS_MAX,
+  commitFailedError,
+} from './transaction.ts';
+import type { Effects, OriginRequest } from './transaction.ts';
 
 export const KEYRING_PATH = 'core/keyring';
 
@@ -33,6 +40,7 @@ export class Barrier {
   #rootKey: Buffer | undefined;
   #keyring: Keyring | undefined;
   #readOnly = true;
+  #tenure = 0;
   #writesBegun = 0;
   #encryptions = 0;
 
@@ -58,7 +66,7 @@ export class Barrier {
   }
 
   seal(): void {
-    this.#readOnly = true;
+    this.setReadOnly(true);
     this.#opened.clear();
     this.#keyring?.destroy();
     this.#rootKey?.fill(0);
@@ -75,6 +83,7 @@ export class Barrier {
   }
 
   setReadOnly(readOnly: boolean): void {
+    if (readOnly) this.#tenure += 1;
     this.#readOnly = readOnly;
   }
 
@@ -93,8 +102,11 @@ export class Barrier {
 
   /** Callers share what they get and must not change it. */
   get(path: string): Buffer | undefined {
+    return this.#openKnown(path, this.#reader.get(path));
+  }
+
+  #openKnown(path: string, sealed: Uint8Array | undefined): Buffer | undefined {
     const keyring = this.#openKeyring();
-    const sealed = this.#reader.get(path);
     if (sealed === undefined) return undefined;
     const known = this.#opened.get(path, sealed);
     if (known !== undefined) return known;
@@ -119,13 +131,45 @@ export class Barrier {
   /** All or nothing. Resolves with the log index, once applied here. */
   async write(operations: readonly ViewOperation[]): Promise<number> {
     this.requireWritable();
-    const sealed = operations.map((operation): WriteOperation =>
-      operation.kind === 'delete'
-        ? operation
-        : { kind: 'put', key: operation.key, value: this.sealFor(operation.key, operation.value) },
-    );
+    const sealed = this.#sealAll(operations);
     this.#writesBegun += 1;
     return this.#physical.write(sealed);
+  }
+
+  /** See `View.transact`. */
+  async transact<T>(
+    change: (transaction: Transaction) => T | Promise<T>,
+    origin?: (result: T) => OriginRequest,
+  ): Promise<T> {
+    for (let attempt = 0; attempt < TRANSACTION_ATTEMPTS_MAX; attempt += 1) {
+      const reads = new Map<string, Uint8Array | undefined>();
+      const transaction = this.#begin(reads);
+      let result: T;
+      try {
+        result = await change(transaction);
+      } catch (error) {
+        // What it judged by may have changed under it: then it has judged nothing.
+        if (this.#stillReads(reads)) throw error;
+        continue;
+      }
+      const { operations, lists } = transaction.finish();
+      // What was only read needs no place in the log.
+      if (operations.length === 0) return result;
+      const outcome = await this.#commit({ reads, operations, lists }, origin?.(result));
+      if (outcome.kind === 'applied') return result;
+      if (outcome.kind !== 'conflict') throw new RefusedRequest(outcome.kind);
+    }
+    throw commitFailedError();
+  }
+
+  /** Writes nothing but that a request takes effect, or what came of it. */
+  async recordRequest(request: OriginRequest): Promise<CommitOutcome> {
+    return this.#commit({ reads: new Map(), operations: [], lists: [] }, request);
+  }
+
+  /** Changes whenever this node stops being the one that writes. */
+  get tenure(): number {
+    return this.#tenure;
   }
 
   /** Adds a key term and seals with it from now on. */
@@ -184,6 +228,52 @@ export class Barrier {
   /** Throws if `sealed` was not sealed for `path`, or was changed since. */
   open(path: string, sealed: Uint8Array): Buffer {
     return openAuthentic(this.#openKeyring(), path, sealed);
+  }
+
+  #begin(reads: Map<string, Uint8Array | undefined>): BufferedTransaction {
+    return new BufferedTransaction({
+      get: (path) => {
+        // As it is stored, not opened: that is what every node can compare.
+        const sealed = reads.has(path) ? reads.get(path) : this.#reader.get(path);
+        reads.set(path, sealed);
+        return this.#openKnown(path, sealed);
+      },
+      list: (prefix, page) => this.list(prefix, page),
+      requireWritable: () => this.requireWritable(),
+    });
+  }
+
+  #stillReads(reads: ReadonlyMap<string, Uint8Array | undefined>): boolean {
+    return [...reads].every(([path, value]) => {
+      const now = this.#reader.get(path);
+      if (now === undefined || value === undefined) return now === value;
+      return Buffer.compare(now, value) === 0;
+    });
+  }
+
+  #commit(
+    { reads, operations, lists }: Effects,
+    request: OriginRequest | undefined,
+  ): Promise<CommitOutcome> {
+    this.requireWritable();
+    // One that began before this node lost its office has been given up by whoever asked.
+    if (request !== undefined && request.tenure !== this.#tenure) throw readOnlyError();
+    const sealed = this.#sealAll(operations);
+    this.#writesBegun += 1;
+    return this.#physical.commit({
+      reads: [...reads].map(([key, value]) => ({ key, value })),
+      lists,
+      operations: sealed,
+      request,
+    });
+  }
+
+  #sealAll(operations: readonly ViewOperation[]): WriteOperation[] {
+    return operations.map((operation) =>
+      operation.kind === 'delete'
+        ? operation
+        : { kind: 'put', key: operation.key, value: this.sealFor(operation.key, operation.value) },
+    );
   }
 
   #openKeyring(): Keyring {

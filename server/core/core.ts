@@ -19,6 +19,7 @@ import { ServerError, isServerError, standbyPleaseForwardError } from '../errors
 import type { JsonObject, LogicalResponse } from './backend.ts';
 import type { CoreOptions, HaState, Leader } from './core-options.ts';
 import type { Barrier } from './barrier.ts';
+import { RequestLedger } from './exactly-once.ts';
 import { NodeLife } from './node-life.ts';
 import { handleCancelableRequest } from './request-handling.ts';
 import type { LogicalCall } from './request-handling.ts';
@@ -29,11 +30,13 @@ export type { CoreOptions, CoreSettings, HaState, Leader } from './core-options.
 
 export class Core {
   readonly #life: NodeLife;
+  readonly #ledger: RequestLedger;
   readonly #options: CoreOptions;
 
   constructor(options: CoreOptions) {
     this.#options = options;
     this.#life = new NodeLife(options);
+    this.#ledger = new RequestLedger(this.#life.barrier, options.physical);
   }
 
   /**
@@ -50,12 +53,13 @@ export class Core {
     const writesBefore = this.#life.barrier.writesBegun;
     gate.enter();
     try {
-      return await handleCancelableRequest(call, {
-        services,
-        isStandby,
-        earlyForward: this.#options.settings.earlyForward,
-        defaultLeaseTtlSeconds: this.#options.settings.defaultLeaseTtlSeconds,
-      });
+      const { earlyForward, defaultLeaseTtlSeconds } = this.#options.settings;
+      const scene = { services, isStandby, earlyForward, defaultLeaseTtlSeconds };
+      if (call.stamped === undefined || isStandby)
+        return await handleCancelableRequest(call, scene);
+      return await this.#ledger.run(call.stamped, (origin) =>
+        handleCancelableRequest(call, { ...scene, origin }),
+      );
     } catch (error) {
       const isReadOnly = isServerError(error, 'read-only');
       if (!isReadOnly && !isServerError(error, 'standby-please-forward')) throw error;

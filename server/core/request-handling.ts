@@ -18,12 +18,14 @@
 import { ServerError, standbyPleaseForwardError } from '../errors.ts';
 import type { Acl } from './acl.ts';
 import type {
+  Backend,
   JsonObject,
   LogicalRequest,
   LogicalResponse,
   Operation,
   TokenEntry,
 } from './backend.ts';
+import type { RequestOrigin, StampedRequest } from './exactly-once.ts';
 import type { Route } from './router.ts';
 import type { Services } from './services.ts';
 import { REVOCATION_PENDING } from './token-revocation.ts';
@@ -44,6 +46,8 @@ export type LogicalCall = {
   /** It came from a standby: it is never forwarded again. */
   readonly forwarded: boolean;
   readonly wrapTtlSeconds?: number;
+  /** By which the standby that forwarded it will ask again, if it must. */
+  readonly stamped?: StampedRequest | undefined;
 };
 
 export type Scene = {
@@ -51,7 +55,11 @@ export type Scene = {
   readonly isStandby: boolean;
   readonly earlyForward: boolean;
   readonly defaultLeaseTtlSeconds: number;
+  /** Through which a stamped request writes; only on the active node. */
+  readonly origin?: RequestOrigin | undefined;
 };
+
+const WRITES: ReadonlySet<Operation> = new Set(['create', 'update', 'patch', 'delete']);
 
 /** What OpenBao's multierror makes of `ErrPermissionDenied`. */
 const DENIED_BY_POLICY = '1 error occurred:\n\t* permission denied\n\n';
@@ -78,9 +86,12 @@ export async function handleCancelableRequest(
   const { token, acl } = checkToken(call, scene);
   if (token.numUses === 0) {
     const request = createRequest(call, scene, { route, path, token });
-    return authorizeAndHandle(request, route, { acl, isStandby, fullPath: call.path });
+    return authorizeAndHandle(request, route, { ...scene, acl, fullPath: call.path });
   }
-  return handleLimitedUse(call, scene, { route, path, token, acl });
+  const respond = (): Promise<LogicalResponse | undefined> =>
+    handleLimitedUse(call, scene, { route, path, token, acl });
+  // Counting the use is a write already.
+  return scene.origin === undefined ? respond() : scene.origin.bracket(respond);
 }
 
 /** Requests without a token: logins, and what the system backend answers to anyone. */
@@ -98,7 +109,20 @@ async function handleLoginRequest(
   if (isStandby && token === undefined && call.clientToken !== '') {
     throw standbyPleaseForwardError();
   }
-  return route.backend.handle(createRequest(call, scene, { route, path, token }));
+  return handleBy(route.backend, createRequest(call, scene, { route, path, token }), scene.origin);
+}
+
+/** Reads write nothing. A write is one transaction with its answer, or goes between two records. */
+function handleBy(
+  backend: Backend,
+  request: LogicalRequest,
+  origin: RequestOrigin | undefined,
+): Promise<LogicalResponse | undefined> {
+  const isWrite = WRITES.has(request.operation);
+  if (origin === undefined || !isWrite || backend.isOneTransaction?.(request) === true) {
+    return backend.handle(request);
+  }
+  return origin.bracket(() => backend.handle(request));
 }
 
 /** Each use is counted durably before anything happens, and the last one ends the token. */
@@ -117,7 +141,7 @@ async function handleLimitedUse(
   const token = await services.tokens.useToken(parts.token);
   const request = createRequest(call, scene, { ...parts, token });
   try {
-    const access = { acl: parts.acl, isStandby, fullPath: call.path };
+    const access = { ...scene, acl: parts.acl, fullPath: call.path };
     return await authorizeAndHandle(request, parts.route, access);
   } finally {
     if (token.numUses === REVOCATION_PENDING) await services.tokens.revokeTree(token.id);
@@ -186,6 +210,10 @@ function createRequest(
     clientToken: call.clientToken,
     token,
     view: route.view,
+    transact: (change) =>
+      scene.origin === undefined
+        ? route.view.transact(change)
+        : scene.origin.transact(route.view, change),
     remoteAddress: call.remoteAddress,
   };
 }
@@ -194,13 +222,13 @@ function createRequest(
 async function authorizeAndHandle(
   request: LogicalRequest,
   route: Route,
-  access: { readonly acl: Acl; readonly isStandby: boolean; readonly fullPath: string },
+  access: Pick<Scene, 'isStandby' | 'origin'> & { readonly acl: Acl; readonly fullPath: string },
 ): Promise<LogicalResponse | undefined> {
   let judged = request;
   if (request.operation === 'update' && route.backend.exists !== undefined) {
     if (!(await route.backend.exists(request))) judged = { ...request, operation: 'create' };
   }
-  const { acl, isStandby, fullPath } = access;
+  const { acl, isStandby, fullPath, origin } = access;
   const { allowed, sudo, limit } = acl.check(judged.operation, fullPath, request.data);
   if (!allowed || (!sudo && route.needsSudo(request.path))) {
     // This node may lag: the same write may be of the other, permitted kind where it is current.
@@ -212,7 +240,7 @@ async function authorizeAndHandle(
     throw new ServerError('permission-denied', DENIED_BY_POLICY);
   }
   if (limit !== undefined) judged = { ...judged, data: { ...judged.data, limit } };
-  return route.backend.handle(judged);
+  return handleBy(route.backend, judged, origin);
 }
 
 function permissionDenied(): ServerError {

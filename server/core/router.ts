@@ -6,11 +6,12 @@
  */
 
 import assert from 'node:assert/strict';
-import type { Backend, Namespace, View } from './backend.ts';
+import type { Backend, Namespace } from './backend.ts';
 import { mountPoint, storagePrefix } from './mount-entry.ts';
 import type { MountEntry } from './mount-entry.ts';
 import { compilePaths } from './special-paths.ts';
 import type { PathMatcher } from './special-paths.ts';
+import type { OriginView } from './view.ts';
 
 export type Route = {
   readonly entry: MountEntry;
@@ -18,7 +19,7 @@ export type Route = {
   /** For example `secret/` or `auth/token/`, below the namespace. */
   readonly mountPoint: string;
   readonly backend: Backend;
-  readonly view: View;
+  readonly view: OriginView;
   readonly needsSudo: PathMatcher;
   readonly isUnauthenticated: PathMatcher;
   readonly isForwarded: PathMatcher;
@@ -26,7 +27,7 @@ export type Route = {
 
 export function createRoute(
   entry: MountEntry,
-  parts: { readonly namespace: Namespace; readonly backend: Backend; readonly view: View },
+  parts: { readonly namespace: Namespace; readonly backend: Backend; readonly view: OriginView },
 ): Route {
   const { root, unauthenticated, forward } = parts.backend.specialPaths;
   return {

@@ -32,6 +32,10 @@ function createFullCore(
       onWrite();
       return memory.physical.write(operations);
     },
+    commit: (commit: Parameters<typeof memory.physical.commit>[0]) => {
+      onWrite();
+      return memory.physical.commit(commit);
+    },
   };
   const core: Core = createTestCore(memory, settings, {
     physical,

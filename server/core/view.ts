@@ -3,10 +3,11 @@
  */
 
 import assert from 'node:assert/strict';
-import type { Namespace, View, ViewOperation } from './backend.ts';
+import type { Namespace, Transaction, View, ViewOperation } from './backend.ts';
 import type { Barrier } from './barrier.ts';
 import { ROOT_NAMESPACE } from './backend.ts';
 import type { ListPage } from './ports.ts';
+import type { OriginRequest } from './transaction.ts';
 
 /**
  * Where a namespace keeps its storage: the root namespace at the top, others below
@@ -16,8 +17,16 @@ export function namespacePrefix(namespace: Namespace): string {
   return namespace.uuid === ROOT_NAMESPACE.uuid ? '' : `namespaces/${namespace.uuid}/`;
 }
 
+/** As a backend sees it, but that a transaction may say for which request it is made. */
+export type OriginView = Omit<Required<View>, 'transact'> & {
+  transact<T>(
+    change: (transaction: Transaction) => T | Promise<T>,
+    origin?: (result: T) => OriginRequest,
+  ): Promise<T>;
+};
+
 /** `prefix` is below the namespace, and empty (all of it) or ends in a slash. */
-export function createView(barrier: Barrier, namespace: Namespace, prefix: string): Required<View> {
+export function createView(barrier: Barrier, namespace: Namespace, prefix: string): OriginView {
   assert(prefix === '' || prefix.endsWith('/'), `view prefix must end in a slash: ${prefix}`);
   const root = namespacePrefix(namespace) + prefix;
   return {
@@ -30,7 +39,20 @@ export function createView(barrier: Barrier, namespace: Namespace, prefix: strin
         operations.map((operation) => ({ ...operation, key: root + operation.key })),
       );
     },
+    transact: (change, origin) =>
+      barrier.transact((transaction) => change(transactionBelow(transaction, root)), origin),
     requireWritable: () => barrier.requireWritable(),
+  };
+}
+
+/** A transaction of the barrier, as seen below one prefix. */
+function transactionBelow(transaction: Transaction, root: string): Transaction {
+  return {
+    get: (key) => transaction.get(root + key),
+    list: (prefix, page) => transaction.list(root + prefix, page),
+    write: (operations) => {
+      transaction.write(operations.map((each) => ({ ...each, key: root + each.key })));
+    },
   };
 }
 

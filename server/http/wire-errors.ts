@@ -17,7 +17,10 @@ const STATUS_BY_CODE = {
   sealed: 503,
   overloaded: 503,
   'no-leader': 503,
+  'transaction-conflict': 503,
   'outcome-unknown': 504,
+  'response-lost': 504,
+  'session-expired': 504,
   internal: 500,
   // These two are turned into a forwarded request. One that arrives here is a bug.
   'read-only': 500,
@@ -28,6 +31,7 @@ const RETRY_AFTER_SECONDS: { readonly [Code in ErrorCode]?: number } = {
   'too-many-requests': 1,
   overloaded: 1,
   'no-leader': 1,
+  'transaction-conflict': 1,
 };
 
 export function statusOf(code: ErrorCode): number {

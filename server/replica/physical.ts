@@ -38,6 +38,8 @@ export function createPhysical(parts: PhysicalParts): PhysicalStore {
 
 /** A commit as the command that every replica verifies. */
 export function encodeCommit({ reads, lists, operations, request }: Commit): Uint8Array {
+  const isPlain = reads.length + lists.length === 0 && request === undefined;
+  if (isPlain) return encodeCommand(operations);
   return encodeConditional({
     stamp:
       request === undefined

@@ -5,6 +5,7 @@
  */
 
 import type { View, ViewOperation } from '../core/backend.ts';
+import { BufferedTransaction } from '../core/transaction.ts';
 import { readOnlyError } from '../errors.ts';
 
 export type MemoryView = View & {
@@ -52,6 +53,17 @@ export function createMemoryView(): MemoryView {
         else entries.delete(operation.key);
       }
       for (const { key } of operations) for (const listener of view.listeners) listener(key);
+    },
+    async transact(change) {
+      const transaction = new BufferedTransaction({
+        get: (key) => entries.get(key),
+        list: (prefix, page) => view.list(prefix, page),
+        requireWritable: () => view.requireWritable?.(),
+      });
+      const result = await change(transaction);
+      const { operations } = transaction.finish();
+      if (operations.length > 0) await view.write(operations);
+      return result;
     },
     requireWritable() {
       if (view.isReadOnly) throw readOnlyError();

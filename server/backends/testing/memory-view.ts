@@ -7,6 +7,7 @@ import type {
   LogicalResponse,
   Operation,
   TokenEntry,
+  Transaction,
   View,
   ViewOperation,
 } from '../../core/backend.ts';
@@ -62,8 +63,31 @@ export function createMemoryView(): MemoryView {
     },
     put: (key, value) => write([{ kind: 'put', key, value }]),
     delete: (key) => write([{ kind: 'delete', key }]),
+    transact: (change) => transactOn(view, change),
   };
   return view;
+}
+
+/** Commits without a condition: nobody writes to the view of a test at the same time. */
+async function transactOn<T>(
+  view: Required<View>,
+  change: (transaction: Transaction) => T | Promise<T>,
+): Promise<T> {
+  const operations: ViewOperation[] = [];
+  const result = await change({
+    get: (key) => {
+      const own = operations.findLast((operation) => operation.key === key);
+      if (own === undefined) return view.get(key);
+      return own.kind === 'put' ? own.value : undefined;
+    },
+    list: (prefix, page) => view.list(prefix, page),
+    write: (more) => {
+      view.requireWritable();
+      operations.push(...more);
+    },
+  });
+  if (operations.length > 0) await view.write(operations);
+  return result;
 }
 
 export function compareBytes(left: string, right: string): number {
@@ -101,6 +125,7 @@ export function logicalRequest(
     data: {},
     clientToken: 's.token',
     token: serviceToken(),
+    transact: (change) => fields.view.transact(change),
     remoteAddress: '127.0.0.1',
     ...fields,
   };
