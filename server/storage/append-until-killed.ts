@@ -2,7 +2,7 @@
  * A process for `durable-log.crash.test.ts` that appends entries until it is killed, or until an
  * append fails, and tells on stdout the index of each entry that is acknowledged.
  *
- *     node append-until-killed.js <log directory> <thread> <segment bytes>
+ *     node append-until-killed.js <log directory> <thread> <segment bytes> [<index of a large entry>]
  */
 
 import assert from 'node:assert/strict';
@@ -13,8 +13,9 @@ import { openDurableLog } from './durable-log.ts';
 
 const CONCURRENCY = 8;
 const COMMAND_BYTES = 2000;
+const LARGE_BYTES = 2 * 1024 * 1024;
 
-const [directory, thread, segmentBytes] = process.argv.slice(2);
+const [directory, thread, segmentBytes, largeIndex] = process.argv.slice(2);
 assert(directory !== undefined);
 assert(thread === 'worker' || thread === 'inline');
 
@@ -34,7 +35,7 @@ async function appendAll(): Promise<void> {
       index: last,
       term,
       kind: 'command',
-      command: Buffer.alloc(COMMAND_BYTES, `${last} `),
+      command: Buffer.alloc(last === Number(largeIndex) ? LARGE_BYTES : COMMAND_BYTES, `${last} `),
     };
     await log.append({ entries: [entry] });
     writeSync(1, `${entry.index}\n`);

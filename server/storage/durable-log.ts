@@ -64,7 +64,7 @@ export type OpenedLog = {
   };
 };
 
-export const SEGMENT_BYTES_DEFAULT = 16 * 1024 * 1024;
+export const SEGMENT_BYTES_DEFAULT = 4 * 1024 * 1024;
 
 /**
  * Opens or creates the log in a directory of its own. Throws `LogDamagedError` if something that was durable

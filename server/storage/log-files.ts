@@ -13,6 +13,7 @@ import {
   openSync,
   readFileSync,
   readdirSync,
+  renameSync,
   unlinkSync,
   writevSync,
 } from 'node:fs';
@@ -33,6 +34,7 @@ export type LogFiles = {
   datasync(file: number): void;
   truncate(file: number, length: number): void;
   close(file: number): void;
+  rename(from: string, to: string): void;
   unlink(path: string): void;
   /** Makes created, renamed and removed names durable. */
   syncDirectory(directory: string): void;
@@ -52,6 +54,7 @@ export const systemFiles: LogFiles = {
   datasync: fdatasyncSync,
   truncate: ftruncateSync,
   close: closeSync,
+  rename: renameSync,
   unlink: unlinkSync,
   syncDirectory(directory) {
     const file = openSync(directory, 'r');

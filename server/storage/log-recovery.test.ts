@@ -1,3 +1,5 @@
+import { crc32 } from 'node:zlib';
+
 import { describe, expect, test } from 'vitest';
 
 import type { Entry, HardState } from '../raft/message.ts';
@@ -6,7 +8,8 @@ import type { DurableLogOptions } from './durable-log.ts';
 import { LogDamagedError, recoverLog } from './log-recovery.ts';
 import { segmentPath } from './log-writer.ts';
 import { MemoryLogFiles } from './memory-log-files.ts';
-import { SEGMENT_HEADER_BYTES } from './segment.ts';
+import { RECORD_BYTES_MIN } from './record.ts';
+import { MARK_BYTES, SALT_BYTES, SEGMENT_HEADER_BYTES } from './segment.ts';
 
 const HARD_STATE: HardState = { currentTerm: 1, votedFor: 'n1', commitIndex: 0 };
 const PLACE = { directory: '/log', identity: 'cluster/n1' };
@@ -17,18 +20,24 @@ function entry(index: number): Entry {
   return { index, term: 1, kind: 'command', command: Buffer.from(`command ${index}`) };
 }
 
+const LARGE = 4096;
+
 /**
- * Writes one entry per batch, and returns the files together with where each batch of the last
- * segment ends. All segments have their final length.
+ * Writes one entry per batch. What is returned is what the disk holds when the node has ended, or
+ * what it holds when it was killed: then the last segment is not closed.
  */
-async function writeLog(entryCount: number, segmentBytes: number) {
+async function writeLog(
+  entryCount: number,
+  segmentBytes: number,
+  end: 'closed' | 'killed' = 'closed',
+): Promise<Map<string, Buffer>> {
   const files = new MemoryLogFiles();
   const options: DurableLogOptions = { thread: 'inline', segmentBytes, identity: PLACE.identity };
   const { log } = await openDurableLogOn(files, '/log', options);
   for (let index = 1; index <= entryCount; index += 1) {
     await log.append({ hardState: HARD_STATE, entries: [entry(index)] });
   }
-  await log.close();
+  if (end === 'closed') await log.close();
   return files.contents();
 }
 
@@ -59,104 +68,122 @@ function flip(bytes: Buffer, offset: number, mask: number): Buffer {
   return bytes;
 }
 
-/** Where the last batch of a log with three entries begins: where one with two ends. */
-async function lastBatchStart(): Promise<number> {
-  return (await writeLog(2, 1e6)).get(FIRST)?.length ?? 0;
+/** Where the batches of a log with three entries begin, and where the last one ends. */
+async function batchStarts(): Promise<number[]> {
+  const starts = [SEGMENT_HEADER_BYTES];
+  for (let count = 1; count <= 3; count += 1) {
+    starts.push(((await writeLog(count, LARGE)).get(FIRST)?.length ?? 0) - MARK_BYTES);
+  }
+  return starts;
 }
 
-test('a log cut anywhere in its last batch loses exactly that batch, and goes on', async () => {
-  const contents = await writeLog(3, 1e6);
-  const start = await lastBatchStart();
-  const length = contents.get(FIRST)?.length ?? 0;
-  expect(start).toBeGreaterThan(SEGMENT_HEADER_BYTES);
-  for (let end = start; end <= length; end += 1) {
-    const cut = changed(contents, FIRST, (bytes) => bytes.subarray(0, end));
-    expect(recovered(cut)).toBe(end === length ? '1 2 3' : '1 2');
+const ALL = '1 2 3';
+const lengthOf = (contents: ReadonlyMap<string, Buffer>) => contents.get(FIRST)?.length ?? 0;
 
-    const files = new MemoryLogFiles(cut);
-    const options: DurableLogOptions = { ...PLACE, thread: 'inline', segmentBytes: 1e6 };
-    const { log } = await openDurableLogOn(files, '/log', options);
-    await log.append({ entries: [entry(3)] });
-    await log.close();
-    expect(recovered(files.contents())).toBe('1 2 3');
-  }
-});
+/** `all` if what was acknowledged is there, `refused` if the log is; never is there less. */
+function judged(contents: ReadonlyMap<string, Buffer>): string {
+  const result = recovered(contents);
+  if (typeof result === 'string') return result === ALL ? 'all' : `only ${result}`;
+  return result.file === FIRST ? 'refused' : `refused for ${result.file}`;
+}
 
-test('zeros after the last batch are no damage', async () => {
-  const contents = await writeLog(3, 1e6);
-  const filled = changed(contents, FIRST, (bytes) => Buffer.concat([bytes, Buffer.alloc(5000)]));
-  expect(recovered(filled)).toBe('1 2 3');
-});
-
-test('a flipped bit in the last segment is refused, or takes the last batch with it', async () => {
-  const contents = await writeLog(3, 1e6);
-  const start = await lastBatchStart();
-  const length = contents.get(FIRST)?.length ?? 0;
-  for (let offset = 0; offset < length; offset += 1) {
-    for (const mask of [0x01, 0x10, 0x80]) {
-      const result = recovered(changed(contents, FIRST, (bytes) => flip(bytes, offset, mask)));
-      const outcome = typeof result === 'string' ? result : `refused: ${result.file}`;
-      expect(outcome).toBe(start <= offset ? '1 2' : `refused: ${FIRST}`);
+describe.each(['closed', 'killed'] as const)('a log of three acknowledged batches, %s,', (end) => {
+  test('cut at any offset keeps all of them, or is refused', async () => {
+    const contents = await writeLog(3, LARGE, end);
+    const [, , , lastEnd = 0] = await batchStarts();
+    for (let length = 0; length < lengthOf(contents); length += 1) {
+      const cut = changed(contents, FIRST, (bytes) => bytes.subarray(0, length));
+      // Cut right after its mark it is a log that was closed.
+      const outcome = length === lastEnd + MARK_BYTES ? 'all' : 'refused';
+      expect(judged(cut)).toBe(outcome);
     }
+    expect(recovered(contents)).toBe(ALL);
+  });
+
+  test('with any bit flipped keeps all of them, or is refused', async () => {
+    const contents = await writeLog(3, LARGE, end);
+    const [, , , lastEnd = 0] = await batchStarts();
+    for (let offset = 0; offset < lengthOf(contents); offset += 1) {
+      for (let bit = 0; bit < 8; bit += 1) {
+        const flipped = changed(contents, FIRST, (bytes) => flip(bytes, offset, 1 << bit));
+        // Who was killed may also have been killed before it wrote the mark.
+        const outcome = offset < lastEnd || end === 'closed' ? 'refused' : 'all';
+        expect(judged(flipped)).toBe(outcome);
+      }
+    }
+  });
+});
+
+describe('a batch that power loss has torn', () => {
+  /** The third batch, written in part over the mark of the second and the zeros after it. */
+  async function torn(tear: (before: Buffer, after: Buffer) => void) {
+    const before = await writeLog(2, LARGE, 'killed');
+    const [, , start = 0, end = 0] = await batchStarts();
+    const after = await writeLog(3, LARGE, 'killed');
+    return changed(before, FIRST, (bytes) => {
+      const salted = resalted(after.get(FIRST)?.subarray(start, end) ?? Buffer.alloc(0), bytes);
+      tear(bytes.subarray(start, end), salted);
+      return bytes;
+    });
   }
+
+  /** A batch as it would be in another file: its end has that file's salt. */
+  function resalted(batch: Buffer, file: Buffer): Buffer {
+    const copy = Buffer.from(batch);
+    const end = copy.subarray(copy.length - MARK_BYTES - 4);
+    file.copy(end, RECORD_BYTES_MIN, 36, 36 + SALT_BYTES);
+    end.writeUInt32LE(crc32(end.subarray(8)), 4);
+    return copy;
+  }
+
+  test('was never acknowledged, and is cut off; the log goes on', async () => {
+    const [, , start = 0, end = 0] = await batchStarts();
+    for (let kept = 0; kept <= end - start; kept += 1) {
+      for (const part of ['head', 'tail']) {
+        const contents = await torn((before, after) => {
+          if (part === 'head') after.copy(before, 0, 0, kept);
+          else after.copy(before, before.length - kept, after.length - kept);
+        });
+        const left = kept === end - start ? ALL : '1 2';
+        expect(recovered(contents)).toBe(left);
+
+        const files = new MemoryLogFiles(contents);
+        const options: DurableLogOptions = { ...PLACE, thread: 'inline', segmentBytes: LARGE };
+        const { log } = await openDurableLogOn(files, '/log', options);
+        await log.append({ entries: [entry(3)] });
+        await log.close();
+        expect(recovered(files.contents())).toBe(ALL);
+      }
+    }
+  });
+
+  test('is cut off if it is a copy of the one before', async () => {
+    const contents = await writeLog(2, LARGE, 'killed');
+    const [, first = 0, second = 0] = await batchStarts();
+    const repeated = changed(contents, FIRST, (bytes) => {
+      bytes.copy(bytes, second, first, second);
+      return bytes;
+    });
+    expect(recovered(repeated)).toBe('1 2');
+  });
+
+  test('is refused if the one before it is missing, and if its mark is there', async () => {
+    const contents = await writeLog(3, LARGE, 'killed');
+    const [, first = 0, second = 0, end = 0] = await batchStarts();
+    const withoutSecond = changed(contents, FIRST, (bytes) => bytes.fill(0, first, second));
+    expect(recovered(withoutSecond)).toMatchObject({ file: FIRST, offset: first });
+    const withoutThird = changed(contents, FIRST, (bytes) => bytes.fill(0, second, end));
+    expect(recovered(withoutThird)).toMatchObject({ file: FIRST, offset: second });
+  });
 });
 
 test('a flipped bit in an earlier segment is refused', async () => {
   const contents = await writeLog(12, 1000);
   expect(contents.size).toBeGreaterThan(2);
-  const length = contents.get(FIRST)?.length ?? 0;
-  for (let offset = 0; offset < length; offset += 1) {
+  for (let offset = 0; offset < lengthOf(contents); offset += 1) {
     const result = recovered(changed(contents, FIRST, (bytes) => flip(bytes, offset, 0x04)));
     expect(result).toBeInstanceOf(LogDamagedError);
   }
-});
-
-test('the error names the file and where its first invalid batch begins', async () => {
-  const contents = await writeLog(3, 1e6);
-  const start = (await writeLog(1, 1e6)).get(FIRST)?.length ?? 0;
-  const result = recovered(changed(contents, FIRST, (bytes) => flip(bytes, start + 9, 1)));
-  expect(result).toMatchObject({ file: FIRST, offset: start });
-});
-
-describe('a last batch of valid records is cut off', () => {
-  test('if their order is not the one that was written', async () => {
-    const contents = await writeLog(3, 1e6);
-    const start = await lastBatchStart();
-    const swapped = changed(contents, FIRST, (bytes) => {
-      const middle = start + 8 + bytes.readUInt32LE(start);
-      const end = middle + 8 + bytes.readUInt32LE(middle);
-      const parts = [[0, start], [middle, end], [start, middle], [end]];
-      return Buffer.concat(parts.map(([from, to]) => bytes.subarray(from, to)));
-    });
-    expect(recovered(swapped)).toBe('1 2');
-  });
-
-  test('if it is a copy of the one before', async () => {
-    const contents = await writeLog(3, 1e6);
-    const start = (await writeLog(1, 1e6)).get(FIRST)?.length ?? 0;
-    const end = await lastBatchStart();
-    const repeated = changed(contents, FIRST, (bytes) =>
-      Buffer.concat([bytes.subarray(0, end), bytes.subarray(start, end)]),
-    );
-    expect(recovered(repeated)).toBe('1 2');
-  });
-});
-
-describe('a last batch whose sectors reached the disk in another order', () => {
-  test('is cut off if its middle is missing', async () => {
-    const contents = await writeLog(3, 1e6);
-    const start = await lastBatchStart();
-    const torn = changed(contents, FIRST, (bytes) => bytes.fill(0, start + 4, start + 40));
-    expect(recovered(torn)).toBe('1 2');
-  });
-
-  test('is refused if the one before it is missing', async () => {
-    const contents = await writeLog(3, 1e6);
-    const start = (await writeLog(1, 1e6)).get(FIRST)?.length ?? 0;
-    const end = await lastBatchStart();
-    const damaged = changed(contents, FIRST, (bytes) => bytes.fill(0, start, end));
-    expect(recovered(damaged)).toMatchObject({ file: FIRST, offset: start });
-  });
 });
 
 describe('with several segments', () => {
@@ -180,15 +207,23 @@ describe('with several segments', () => {
     });
   });
 
-  test.each([0, 1, SEGMENT_HEADER_BYTES - 1])(
-    'a last one that holds %i bytes of a header was never used',
-    async (length) => {
-      const contents = await writeLog(12, 1000);
-      const last = segmentPath('/log', contents.size + 1);
-      const header = contents.get(FIRST)?.subarray(0, length) ?? Buffer.alloc(0);
-      expect(recovered(new Map(contents).set(last, header))).toBe('1 2 3 4 5 6 7 8 9 10 11 12');
-    },
-  );
+  test('one that was being created was never used', async () => {
+    const contents = await writeLog(12, 1000);
+    const unfinished = `${segmentPath('/log', contents.size + 1)}.new`;
+    const header = contents.get(FIRST)?.subarray(0, SEGMENT_HEADER_BYTES) ?? Buffer.alloc(0);
+    const files = new MemoryLogFiles(new Map(contents).set(unfinished, header));
+    expect(recoverLog(PLACE, files).entries.length).toBe(12);
+    expect(files.list().length).toBe(contents.size);
+  });
+
+  test('a short last one is refused, whatever it lacks', async () => {
+    const contents = await writeLog(12, 1000, 'killed');
+    const last = [...contents.keys()].filter((path) => path.endsWith('.wal')).at(-1) ?? '';
+    for (const length of [0, 1, SEGMENT_HEADER_BYTES - 1, SEGMENT_HEADER_BYTES, 999]) {
+      const short = changed(contents, last, (bytes) => bytes.subarray(0, length));
+      expect(recovered(short)).toMatchObject({ file: last });
+    }
+  });
 });
 
 test('segments before a reset may go, also if a crash came before they went', async () => {

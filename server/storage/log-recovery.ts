@@ -2,26 +2,25 @@
  * Reads a durable log back: which batches count, and what they add up to.
  *
  * - The last segment may end in a torn batch: it was never acknowledged, and is cut off.
- * - A last segment without a valid header and without contents was never used, and is removed.
+ * - A last segment without batches was never used, and is removed.
  * - Anything else that does not read back is damage to what this node has promised to others. It
  *   must not continue with less: having voted, or acknowledged an entry, and forgotten it, it
  *   would help to elect or commit something else. `openDurableLog` then refuses.
  */
 
-import assert from 'node:assert/strict';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 
 import type { Entry, HardState } from '../raft/message.ts';
 import { entryOf } from './entry-codec.ts';
 import type { LogFiles } from './log-files.ts';
-import { segmentPath } from './log-writer.ts';
+import { closeSegmentFile, segmentPath } from './log-writer.ts';
 import type { ClosedSegment } from './log-writer.ts';
 import type { LogRecord } from './record.ts';
 import { RECORD_KINDS, SEGMENT_HEADER_BYTES } from './segment.ts';
 import { decodeHardState, decodeSegmentHeader, scanSegment } from './segment.ts';
 import type { LogPosition, SegmentHeader } from './segment.ts';
 
-const SEGMENT_NAME = /^segment-(\d+)\.wal$/;
+const SEGMENT_NAME = /^segment-(\d+)\.wal(\.new)?$/;
 
 /** The log holds something that was durable and does not read back. */
 export class LogDamagedError extends Error {
@@ -69,11 +68,7 @@ export function recoverLog(place: Place, files: LogFiles): RecoveredLog {
     const path = segmentPath(place.directory, sequence);
     const bytes = files.read(path);
     nextSequence = sequence;
-    const header = readHeader(bytes, { ...place, path, sequence, isLast });
-    if (header === undefined) {
-      removeSegment(path, place, files);
-      break;
-    }
+    const header = readHeader(bytes, { ...place, path, sequence });
     if (segments.length === 0) {
       replay.base = header.previous;
       nextBatch = header.firstBatch;
@@ -82,21 +77,24 @@ export function recoverLog(place: Place, files: LogFiles): RecoveredLog {
     }
 
     const scan = scanSegment(bytes, header);
-    if (scan.tail !== undefined && (scan.isDamaged || !isLast)) {
-      throw new LogDamagedError({ file: path, offset: scan.end }, scan.tail);
-    }
+    const damage = scan.damage ?? (scan.isClosed || isLast ? undefined : 'it was not closed');
+    if (damage !== undefined) throw new LogDamagedError({ file: path, offset: scan.end }, damage);
     if (scan.batchCount === 0 && isLast) {
       removeSegment(path, place, files);
       break;
     }
-    if (scan.end < bytes.length) cutTail(path, scan.end, files);
+    const lastBatch = nextBatch + scan.batchCount - 1;
+    if (!scan.isClosed) {
+      const file = files.openExisting(path);
+      closeSegmentFile(files, file, { end: scan.end, batch: lastBatch, salt: header.salt });
+    }
 
     const { lastIndex, hasReset } = replaySegment(replay, scan.records, path);
     if (hasReset) {
       for (const [i, segment] of segments.entries()) segments[i] = { ...segment, lastIndex: 0 };
     }
     segments.push({ sequence, lastIndex });
-    nextBatch += scan.batchCount;
+    nextBatch = lastBatch + 1;
     nextSequence = sequence + 1;
   }
 
@@ -111,7 +109,10 @@ function listSegments(place: Place, files: LogFiles): number[] {
   const sequences: number[] = [];
   for (const name of files.list(place.directory)) {
     const match = SEGMENT_NAME.exec(name);
-    if (match !== null) sequences.push(Number(match[1]));
+    if (match === null) continue;
+    // Its creation did not finish, so nothing was ever written to it.
+    if (match[2] !== undefined) removeSegment(join(place.directory, name), place, files);
+    else sequences.push(Number(match[1]));
   }
   sequences.sort((a, b) => a - b);
   for (const [i, sequence] of sequences.entries()) {
@@ -124,18 +125,13 @@ function listSegments(place: Place, files: LogFiles): number[] {
   return sequences;
 }
 
-/** Returns undefined for a segment whose creation did not finish. */
 function readHeader(
   bytes: Buffer,
-  expected: Place & { path: string; sequence: number; isLast: boolean },
-): SegmentHeader | undefined {
+  expected: Place & { path: string; sequence: number },
+): SegmentHeader {
   const header = decodeSegmentHeader(bytes);
   const at = { file: expected.path, offset: 0 };
-  if ('fault' in header) {
-    const isUnused = bytes.subarray(SEGMENT_HEADER_BYTES).every((byte) => byte === 0);
-    if (expected.isLast && isUnused) return undefined;
-    throw new LogDamagedError(at, header.fault);
-  }
+  if ('fault' in header) throw new LogDamagedError(at, header.fault);
   if (header.sequence !== expected.sequence) {
     throw new LogDamagedError(at, `this is segment ${header.sequence}`);
   }
@@ -225,14 +221,6 @@ function replayEntry(replay: Replay, record: LogRecord): string | undefined {
 function lastPosition(replay: Replay): LogPosition {
   const last = replay.entries.at(-1);
   return last === undefined ? replay.base : { index: last.index, term: last.term };
-}
-
-function cutTail(path: string, end: number, files: LogFiles): void {
-  assert(SEGMENT_HEADER_BYTES < end);
-  const file = files.openExisting(path);
-  files.truncate(file, end);
-  files.datasync(file);
-  files.close(file);
 }
 
 function removeSegment(path: string, place: Place, files: LogFiles): void {

@@ -59,6 +59,8 @@ export function startInlineSink(
       attempt(() => {
         writer.write([write]);
         events.onDurable(1);
+        writer.mark();
+        while (writer.prepareNext());
         while (writer.removeOldest());
       }),
     compact: (index) =>

@@ -9,7 +9,7 @@ import { LogWriter } from './log-writer.ts';
 import type { LogWrite, LogWriterOptions } from './log-writer.ts';
 
 // Bounds how long the first write of a batch waits for the last one.
-const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+const BATCH_BYTES_MAX = 1024 * 1024;
 const BATCH_WRITES_MAX = 512;
 
 type WorkerInput = {
@@ -40,10 +40,13 @@ function run(writer: LogWriter, { signal, port }: WorkerInput): void {
     if (writes.length > 0) {
       writer.write(writes);
       send(port, { kind: 'durable', writeCount: writes.length });
+      writer.mark();
     }
-    // One removal between two batches, so that a long one does not delay them all.
+    // One step of each between two batches, so that many do not delay them all.
+    const prepared = writer.prepareNext();
     const removed = writer.removeOldest();
-    if (writes.length === 0 && !removed && !isClosing) Atomics.wait(signal, 0, seen);
+    const isIdle = writes.length === 0 && !prepared && !removed;
+    if (isIdle && !isClosing) Atomics.wait(signal, 0, seen);
   }
 }
 

@@ -113,6 +113,14 @@ export class MemoryLogFiles implements LogFiles {
     this.#open.delete(descriptor);
   }
 
+  rename(from: string, to: string): void {
+    this.#change();
+    const file = this.#files.get(from);
+    assert(file !== undefined, 'no such file');
+    this.#files.delete(from);
+    this.#files.set(to, file);
+  }
+
   unlink(path: string): void {
     this.#change();
     assert(this.#files.delete(path), 'no such file');
