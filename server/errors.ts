@@ -29,6 +29,8 @@ export type ErrorCode =
   | 'no-leader'
   /** 503 with Retry-After: others kept changing what a transaction read; nothing was executed. */
   | 'transaction-conflict'
+  /** 503 with Retry-After: this node cannot prove now that it is as current as was asked. */
+  | 'not-current'
   /** Typed ErrReadOnly: a write met the barrier of a standby. Never reaches a client. */
   | 'read-only'
   /** Typed ErrStandbyPleaseForward: the active node must answer this. Never reaches a client. */

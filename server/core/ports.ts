@@ -113,6 +113,20 @@ export type ChangeFeed = {
   subscribe(listener: (change: Change) => void): () => void;
 };
 
+/** How current this node's state is, and how to make sure that it is current enough. */
+export type Reads = {
+  /**
+   * Resolves once this node has applied all that any node had acknowledged before the call. Rejects
+   * with `no-leader`, `not-current` or `overloaded` if that cannot be had within `timeoutMs`.
+   */
+  linearize(timeoutMs: number): Promise<void>;
+  /**
+   * Everything acknowledged longer ago than this is applied here, however the cluster may be
+   * partitioned. Undefined: nothing is known.
+   */
+  stalenessMs(): number | undefined;
+};
+
 /** A term of leadership, from the moment at which everything earlier is applied here. */
 export type Tenure = {
   readonly term: number;

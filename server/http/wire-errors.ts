@@ -18,6 +18,7 @@ const STATUS_BY_CODE = {
   overloaded: 503,
   'no-leader': 503,
   'transaction-conflict': 503,
+  'not-current': 503,
   'outcome-unknown': 504,
   'response-lost': 504,
   'session-expired': 504,
@@ -32,6 +33,7 @@ const RETRY_AFTER_SECONDS: { readonly [Code in ErrorCode]?: number } = {
   overloaded: 1,
   'no-leader': 1,
   'transaction-conflict': 1,
+  'not-current': 1,
 };
 
 export function statusOf(code: ErrorCode): number {

@@ -6,6 +6,8 @@
 export type Clock = {
   /** Monotonic, from an arbitrary start. */
   nowMs(): number;
+  /** May be set at any time: for nothing but `sleep-watch.ts`. */
+  wallMs(): number;
   /**
    * Runs `turn` once, not before what already waits at sockets and ports has been read. Batches
    * rest on that, and on nothing finer: the order of microtasks and `nextTick` is not the same
@@ -19,6 +21,7 @@ export type Clock = {
 
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
   nextTurn: (turn) => void setImmediate(turn),
   after: (delayMs, run) => {
     const timer = setTimeout(run, delayMs);

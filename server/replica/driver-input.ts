@@ -20,6 +20,7 @@ export type DriverInput =
   | { readonly kind: 'unreachable'; readonly id: NodeId }
   | { readonly kind: 'snapshotSent'; readonly id: NodeId; readonly isComplete: boolean }
   | { readonly kind: 'campaign' }
+  | { readonly kind: 'readIndex'; readonly id: number }
   | ConfigureInput
   | {
       readonly kind: 'transfer';

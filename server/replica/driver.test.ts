@@ -81,6 +81,7 @@ function start(
     applyEntries: (entries) => harness.applied.push(...entries),
     installSnapshot: () => Promise.resolve(),
     discardSnapshot: () => undefined,
+    endReads: () => undefined,
     observe: () => undefined,
     onFatal: (error) => harness.failures.push(error),
   });

@@ -24,14 +24,23 @@
  */
 
 import assert from 'node:assert/strict';
-import type { InstallSnapshot, Message, Ready, SnapshotMetadata } from '../raft/message.ts';
+import type {
+  InstallSnapshot,
+  Message,
+  ReadState,
+  Ready,
+  SnapshotMetadata,
+} from '../raft/message.ts';
 import type { Raft, RaftStatus } from '../raft/raft.ts';
 import { splitCommand } from '../storage/chunking.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
+import { AppendTimes } from './append-times.ts';
+import type { AppendStatistics } from './append-times.ts';
 import type { Clock } from './clock.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposals } from './proposals.ts';
+import { SleepWatch } from './sleep-watch.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 
 /** Where proposals come from, and where it is told what became of them. */
@@ -55,17 +64,10 @@ export type DriverOptions = {
   installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
   /** The file of a snapshot that is of no use any more. */
   discardSnapshot(file: string): void;
+  endReads(states: readonly ReadState[]): void;
   /** After each turn. */
   observe(status: RaftStatus): void;
   onFatal(error: unknown): void;
-};
-
-export type AppendStatistics = {
-  /** Appends that were synced, how long the last took, and the mean and the longest of all. */
-  readonly count: number;
-  readonly lastMs: number;
-  readonly meanMs: number;
-  readonly maxMs: number;
 };
 
 /** A turn that asks for ever more work is a bug, not a load. */
@@ -98,11 +100,13 @@ export class Driver {
   #stopTimer: () => void = () => undefined;
   #ticks: TickSchedule;
   #wasLeader = false;
-  #statistics = { count: 0, lastMs: 0, totalMs: 0, maxMs: 0 };
+  readonly #appendTimes = new AppendTimes();
+  readonly #sleep: SleepWatch;
 
   constructor(options: DriverOptions) {
     this.#options = options;
     this.#ticks = new TickSchedule(options.clock.nowMs(), options.heartbeatTicks);
+    this.#sleep = new SleepWatch(options.clock);
   }
 
   start(): void {
@@ -145,8 +149,7 @@ export class Driver {
   }
 
   appendStatistics(): AppendStatistics {
-    const { count, lastMs, totalMs, maxMs } = this.#statistics;
-    return { count, lastMs, maxMs, meanMs: count === 0 ? 0 : totalMs / count };
+    return this.#appendTimes.statistics();
   }
 
   #fail(error: unknown): void {
@@ -156,9 +159,12 @@ export class Driver {
   }
 
   #turn(): void {
-    const { raft, flush, applyEntries, observe } = this.#options;
+    const { clock, raft, flush, applyEntries, observe } = this.#options;
     const inputs = this.#inputs;
     this.#inputs = [];
+    // After the inputs were drained and before the core has them: leases rest on this order.
+    raft.advanceTime(clock.nowMs());
+    if (this.#sleep.hasSlept()) raft.distrustTime();
     for (const input of inputs) this.#take(input);
     this.#tick();
     this.#propose();
@@ -196,6 +202,8 @@ export class Driver {
         return raft.reportSnapshot(input.id, input.isComplete);
       case 'campaign':
         return raft.campaign();
+      case 'readIndex':
+        return raft.readIndex(input.id);
       case 'configure':
         return this.#configure(input);
       case 'transfer':
@@ -260,6 +268,7 @@ export class Driver {
       if (message.kind === 'installSnapshot') sendSnapshot(message);
       else send(message);
     }
+    if (ready.readStates.length > 0) this.#options.endReads(ready.readStates);
     const { raft, proposals, clock } = this.#options;
     const isLeader = raft.status().role === 'leader';
     if (this.#wasLeader && !isLeader) proposals.leadershipLost(clock.nowMs());
@@ -295,7 +304,7 @@ export class Driver {
         const { clock, log } = this.#options;
         const startMs = clock.nowMs();
         await log.append(write);
-        this.#count(clock.nowMs() - startMs);
+        this.#appendTimes.add(clock.nowMs() - startMs);
       } else {
         const written = this.#writeBehind(this.#installation, write, snapshot);
         this.#installation = written;
@@ -323,16 +332,6 @@ export class Driver {
     const received = this.#snapshots.get(positionKey(snapshot));
     assert(received !== undefined, 'the core accepted a snapshot that has not arrived');
     await this.#options.installSnapshot(snapshot, received.file);
-  }
-
-  #count(ms: number): void {
-    const { count, totalMs, maxMs } = this.#statistics;
-    this.#statistics = {
-      count: count + 1,
-      lastMs: ms,
-      totalMs: totalMs + ms,
-      maxMs: Math.max(maxMs, ms),
-    };
   }
 
   #reportAppends(): void {

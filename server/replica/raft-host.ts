@@ -8,9 +8,10 @@
  */
 
 import type { ClusterCredentials, Tenure } from '../core/ports.ts';
-import type { Entry, Ready, SnapshotMetadata } from '../raft/message.ts';
+import type { Entry, ReadState, Ready, SnapshotMetadata } from '../raft/message.ts';
 import type { RaftStatus } from '../raft/raft.ts';
-import type { AppendStatistics, DriverProposals } from './driver.ts';
+import type { AppendStatistics } from './append-times.ts';
+import type { DriverProposals } from './driver.ts';
 import type { ConfigureInput } from './driver-input.ts';
 import type { SnapshotLease } from './snapshot-builder.ts';
 
@@ -47,6 +48,8 @@ export type RaftEvents = {
   installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
   /** A snapshot from which a follower can go on with a log that begins at `firstIndex()`. */
   leaseSnapshot(firstIndex: () => number): Promise<SnapshotLease>;
+  /** What became of questions asked by `readIndex`. */
+  endReads(states: readonly ReadState[]): void;
   /** After each turn, or less often while nothing but indexes has changed. */
   observe(status: RaftStatus): void;
   onFatal(error: unknown): void;
@@ -55,6 +58,8 @@ export type RaftEvents = {
 export type RunningRaft = {
   /** Something waits in `RaftEvents.proposals`. */
   wake(): void;
+  /** No id may be used twice, see `raft/reads.ts`. */
+  readIndex(id: number): void;
   configure(input: ConfigureInput): void;
   /** Entries are visible: the oldest that were handed out and not reported yet. */
   applied(entries: readonly Entry[]): void;

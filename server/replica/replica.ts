@@ -27,6 +27,7 @@ import type {
   ClusterCredentials,
   Leadership,
   PhysicalStore,
+  Reads,
   Replication,
 } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
@@ -41,6 +42,8 @@ import { Membership } from './membership.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
 import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
+import { ReadRounds } from './reads.ts';
+import type { ReadStatistics } from './reads.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
 import { statusOf } from './status.ts';
@@ -73,6 +76,8 @@ export type Replica = {
   readonly changeFeed: ChangeFeed;
   readonly leadership: Leadership;
   readonly replication: Replication;
+  readonly reads: Reads;
+  readStatistics(): ReadStatistics;
   status(): ReplicaStatus;
   /** Equal on all nodes that have applied the same index. */
   stateHash(): Promise<string>;
@@ -94,6 +99,7 @@ class Node implements Replica {
   readonly changeFeed: ChangeFeed;
   readonly leadership: Leadership;
   readonly replication: Replication;
+  readonly reads: ReadRounds;
   readonly #options: ReplicaOptions;
   readonly #applier: Applier;
   readonly #proposals: Proposals;
@@ -137,6 +143,14 @@ class Node implements Replica {
       onDurable: (index) => this.#raft?.durable(index),
       onFatal: (error) => this.#fail(error),
     });
+    this.reads = new ReadRounds({
+      clock,
+      heartbeatMs: settings.heartbeatMs,
+      electionTimeoutMs: settings.electionTimeoutMs,
+      ask: (id) => this.#ask(id),
+      appliedIndex: () => this.#applier.appliedIndex(),
+      awaitApplied: (index, timeoutMs) => this.#applier.awaitApplied(index, timeoutMs),
+    });
     this.physical = this.#createPhysical();
     this.changeFeed = { subscribe: (listener) => this.#applier.subscribe(listener) };
     this.leadership = {
@@ -178,6 +192,15 @@ class Node implements Replica {
       raft: this.#raft?.status(),
       appends: this.#raft?.appendStatistics(),
     });
+  }
+
+  readStatistics(): ReadStatistics {
+    return this.reads.statistics();
+  }
+
+  #ask(id: number): boolean {
+    this.#raft?.readIndex(id);
+    return this.#raft !== undefined;
   }
 
   stateHash(): Promise<string> {
@@ -255,6 +278,7 @@ class Node implements Replica {
     await network.listen(credentials);
     this.#opened = undefined;
     this.#applier.restart();
+    this.reads.start();
     const address = this.#options.clusterAddress();
     const builder = new SnapshotBuilder({
       directory: this.#options.snapshotDirectory,
@@ -270,8 +294,10 @@ class Node implements Replica {
         installSnapshot: (snapshot, file) =>
           this.#applier.install(snapshot, createReadStream(file)),
         leaseSnapshot: (firstIndex) => builder.lease(firstIndex),
+        endReads: (states) => this.reads.onReadStates(states),
         observe: (status) => {
           this.#tenures.observe(status, this.#appliedTerm);
+          this.reads.observe(status);
           this.#membership.observe(status);
         },
         onFatal: (error) => this.#fail(error),
@@ -285,6 +311,7 @@ class Node implements Replica {
     this.#raft = undefined;
     this.#tenures.reset();
     raft.stop();
+    this.reads.stop();
     void this.#builder?.close();
     this.#proposals.abandonAll(reason);
     this.#options.network.suspend();

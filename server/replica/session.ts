@@ -16,10 +16,10 @@ import { Quorum } from '../raft/quorum.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { DurableLog } from '../storage/durable-log.ts';
+import type { AppendStatistics } from './append-times.ts';
 import type { Clock } from './clock.ts';
 import { Driver } from './driver.ts';
 import { CatchUpHold } from './catch-up-hold.ts';
-import type { AppendStatistics } from './driver.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import type { RaftEvents, RunningRaft } from './raft-host.ts';
 import type { Recovery } from './recovery.ts';
@@ -112,6 +112,10 @@ export class Session implements RunningRaft {
 
   configure(input: ConfigureInput): void {
     this.#enqueue(input);
+  }
+
+  readIndex(id: number): void {
+    this.#enqueue({ kind: 'readIndex', id });
   }
 
   wake(): void {
@@ -234,7 +238,7 @@ export class Session implements RunningRaft {
 
   #createDriver(): Driver {
     const { clock, log, settings } = this.#options;
-    const { proposals, applyEntries, installSnapshot, onFatal } = this.#events;
+    const { proposals, applyEntries, installSnapshot, endReads, onFatal } = this.#events;
     return new Driver({
       clock,
       raft: this.#raft,
@@ -247,6 +251,7 @@ export class Session implements RunningRaft {
       applyEntries,
       installSnapshot,
       discardSnapshot: (file) => void rm(file, { force: true }),
+      endReads,
       observe: (status) => this.#observe(status),
       onFatal,
     });

@@ -1,7 +1,7 @@
 /** What a node says of its share in the cluster, for `sys/` endpoints and metrics. */
 
 import type { RaftStatus } from '../raft/raft.ts';
-import type { AppendStatistics } from './driver.ts';
+import type { AppendStatistics } from './append-times.ts';
 
 export type PeerStatus = {
   readonly id: string;

@@ -11,6 +11,8 @@ import { createClusterCredentials } from '../cluster/credentials.ts';
 import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
+import { cuttable } from './cuttable-network.ts';
+import type { CuttableNetwork } from './cuttable-network.ts';
 import { systemClock } from '../replica/clock.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import { createInlineRaft } from '../replica/inline-raft.ts';
@@ -39,6 +41,8 @@ export type ClusterMember = {
   readonly id: string;
   readonly replica: Replica;
   readonly network: ClusterNetwork;
+  /** Cuts the node off from all others, and ends that. */
+  readonly peers: Pick<CuttableNetwork, 'cut' | 'mend'>;
   /** What `onFatal` was given. */
   readonly failures: unknown[];
 };
@@ -82,6 +86,7 @@ export class ReplicaCluster {
     const port = this.#ports.get(id) ?? 0;
     const network = createClusterNetwork({ host: '127.0.0.1', port, logger: silentLogger });
     await network.bind();
+    const peers = cuttable(network);
     this.#ports.set(id, network.port());
     const opened = await openReplicaStorage(join(this.#directory, id), {
       nodeId: id,
@@ -95,7 +100,7 @@ export class ReplicaCluster {
       clock: systemClock,
       store: storage.store,
       snapshotDirectory: storage.snapshotDirectory,
-      network,
+      network: peers,
       settings: { ...replicaSettings(), ...settings },
       logger: silentLogger,
     };
@@ -105,7 +110,7 @@ export class ReplicaCluster {
       raft: createInlineRaft({ ...shared, storage, random: Math.random }),
       onFatal: (error) => failures.push(error),
     });
-    const member = { id, replica, network, failures };
+    const member = { id, replica, network, peers, failures };
     this.#members.set(id, member);
     return member;
   }

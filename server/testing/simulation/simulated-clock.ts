@@ -13,6 +13,7 @@ export function simulatedClock(queue: EventQueue): Clock {
   };
   return {
     nowMs: () => queue.nowUs / 1000,
+    wallMs: () => queue.nowUs / 1000,
     nextTurn: (turn) => queue.after(0, turn),
     after,
     every: (periodMs, run) => {
