@@ -26,6 +26,7 @@ test('defaults are those of OpenBao', () => {
       trailing_logs: 10_240,
       commit_notify: 'push',
       commit_timeout: 50,
+      leader_lease: 'off',
       fsm_mode: 'sync',
       log_thread: 'worker',
       snapshot_rate: 67_108_864,

@@ -68,6 +68,8 @@ const RAFT = {
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
   commit_timeout: durationMs(50, { min: 1, max: 10 * SECOND }),
+  /** Let a leader that a quorum has answered of late answer linearizable reads alone. */
+  leader_lease: oneOf(['off', 'on'], 'off'),
   /** Whether a committed write is on disk before it is visible, or visible first: same promises. */
   fsm_mode: oneOf(['sync', 'overlay'], 'sync'),
   log_thread: oneOf(['worker', 'inline'], 'worker'),

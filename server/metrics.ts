@@ -5,6 +5,7 @@
 
 import { Counter, Gauge, Registry } from 'prom-client';
 
+import type { ReadStatistics } from './replica/reads.ts';
 import type { ReplicaStatus } from './replica/status.ts';
 
 export type MetricsSource = {
@@ -12,6 +13,9 @@ export type MetricsSource = {
   isUnsealed(): boolean;
   inFlight(): number;
   replica(): ReplicaStatus;
+  reads(): ReadStatistics;
+  /** Undefined while nothing is known. */
+  stalenessMs(): number | undefined;
 };
 
 /** Added to on the way of a request; never reset. */
@@ -68,12 +72,46 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
   gauge('vault_core_unsealed', '1 unless sealed.', () => Number(source.isUnsealed()));
   gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());
   addReplica({ gauge, counter, registers }, source);
+  addReads({ gauge, counter }, source);
   counter('process_cpu_seconds_total', 'User and system CPU time.', () => {
     const { user, system } = process.cpuUsage();
     return (user + system) / MICROSECONDS_PER_SECOND;
   });
   gauge('process_resident_memory_bytes', 'Resident memory.', () => process.memoryUsage.rss());
   return { text: () => registry.metrics(), contentType: registry.contentType };
+}
+
+/** hashicorp/raft counts as `verify_leader` what proves the leader for a read, as a round does here. */
+function addReads(
+  { gauge, counter }: { readonly gauge: Add; readonly counter: Add },
+  source: MetricsSource,
+): void {
+  counter('vault_raft_verify_leader', 'Read index rounds.', () => source.reads().roundCount);
+  counter(
+    'baobench_read_index_confirmed_total',
+    'Read index rounds that were confirmed.',
+    () => source.reads().confirmedCount,
+  );
+  counter(
+    'baobench_linearizable_reads_total',
+    'Requests that asked for a read index.',
+    () => source.reads().requestCount,
+  );
+  counter(
+    'baobench_linearizable_read_failures_total',
+    'Requests that could not have it.',
+    () => source.reads().failureCount,
+  );
+  gauge(
+    'baobench_read_index_round_ms',
+    'How long the last round took.',
+    () => source.reads().lastRoundMs,
+  );
+  gauge(
+    'baobench_staleness_ms',
+    'This node holds all that is older than this; infinite where nothing is known.',
+    () => source.stalenessMs() ?? Infinity,
+  );
 }
 
 type Add = (name: string, help: string, value: () => number) => void;

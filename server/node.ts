@@ -137,6 +137,8 @@ async function assemble(
       isUnsealed: () => !core.isSealed(),
       inFlight: () => httpServer.inFlight(),
       replica: () => replica.status(),
+      reads: () => replica.readStatistics(),
+      stalenessMs: () => replica.reads.stalenessMs(),
     },
     tally,
   );
@@ -219,6 +221,7 @@ function raftSettings({ raft }: Config): ReplicaSettings {
       raft.commit_notify === 'push'
         ? { kind: 'push' }
         : { kind: 'piggyback', timeoutMs: raft.commit_timeout },
+    leaderLease: raft.leader_lease === 'on',
     trailingLogs: raft.trailing_logs,
     entryBytesMax: raft.max_entry_size,
     snapshotBytesPerSecond: raft.snapshot_rate,
