@@ -15,9 +15,11 @@ function start() {
     waiters,
     ended,
     wait(name: string, index: number, timeoutMs: number): void {
-      void waiters.wait(index, timeoutMs).then((isReached) => {
+      const end = async (): Promise<void> => {
+        const isReached = await waiters.wait(index, timeoutMs);
         ended.push(`${name} ${isReached ? 'reached' : 'late'}`);
-      });
+      };
+      void end();
     },
     async passTo(ms: number): Promise<void> {
       while (queue.runNext(ms * 1000));
