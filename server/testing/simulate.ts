@@ -29,6 +29,7 @@ const { values } = parseArgs({
     shrink: { type: 'boolean', default: false },
     stop: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    world: { type: 'string', default: 'core' },
   },
 });
 
