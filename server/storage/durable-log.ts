@@ -19,7 +19,7 @@ import { systemFiles } from './log-files.ts';
 import type { LogFiles } from './log-files.ts';
 import { recoverLog } from './log-recovery.ts';
 import { startInlineSink, startThreadSink } from './log-sink.ts';
-import type { LogSink, SinkEvents } from './log-sink.ts';
+import type { LogSink, SinkEvents, StartSink } from './log-sink.ts';
 import type { LogWrite } from './log-writer.ts';
 import { encodeHardState, encodePosition } from './segment.ts';
 import type { LogPosition } from './segment.ts';
@@ -82,6 +82,7 @@ export async function openDurableLogOn(
   files: LogFiles,
   directory: string,
   options: DurableLogOptions,
+  startInline: StartSink = startInlineSink,
 ): Promise<OpenedLog> {
   assert(options.thread === 'inline' || files === systemFiles, 'functions cannot enter a thread');
   const unlock = files.enter(directory);
@@ -92,7 +93,7 @@ export async function openDurableLogOn(
     const log = new Log({ hardState, base, entries, unlock }, (events) =>
       options.thread === 'worker'
         ? startThreadSink(writerOptions, events)
-        : startInlineSink(writerOptions, files, events),
+        : startInline(writerOptions, files, events),
     );
     const initial: HardState = { currentTerm: 0, votedFor: null, commitIndex: 0 };
     return { log, recovered: { hardState: hardState ?? initial, snapshot: base, entries } };

@@ -27,6 +27,9 @@ export type LogSink = {
   close(): Promise<void>;
 };
 
+/** How a log gets its sink: in place, or as a simulation has it. */
+export type StartSink = (options: LogWriterOptions, files: LogFiles, events: SinkEvents) => LogSink;
+
 export type SinkRequest =
   | { readonly kind: 'write'; readonly write: LogWrite }
   | { readonly kind: 'compact'; readonly index: number }
