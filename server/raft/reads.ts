@@ -32,6 +32,8 @@ export class Reads {
   #leaderId: NodeId | null = null;
   readonly #forwarded = new Set<number>();
   #answers: { readonly round: number; readonly sentMs: number }[] = [];
+  /** The last round of this term that was answered. */
+  #answeredRound = 0;
   #readStates: ReadState[] = [];
   #freshness: Freshness | undefined;
 
@@ -67,6 +69,7 @@ export class Reads {
   /** Whom this server follows, or that it follows nobody. To be told after all that may change it. */
   follow(term: number, leaderId: NodeId | null): void {
     if (term === this.#term && leaderId === this.#leaderId) return;
+    if (term !== this.#term) this.#answeredRound = 0;
     this.#term = term;
     this.#leaderId = leaderId;
     this.#answers = [];
@@ -109,6 +112,9 @@ export class Reads {
 
   /** A heartbeat is about to be answered. */
   answerRound(round: number): void {
+    // A heartbeat that comes once more is old: the leader's answer is about the first one.
+    if (round <= this.#answeredRound) return;
+    this.#answeredRound = round;
     if (this.#answers.length < ANSWERS_MAX) this.#answers.push({ round, sentMs: this.#nowMs });
   }
 

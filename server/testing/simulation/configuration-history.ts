@@ -24,6 +24,12 @@ export class ConfigurationHistory {
     this.#steps.push({ index: entry.index, text });
   }
 
+  /** Whether a configuration was committed within `(before, appliedIndex]`. */
+  isPassed(before: number, appliedIndex: number): boolean {
+    if (before === appliedIndex || this.#steps.length === 0) return false;
+    return this.#steps.some(({ index }) => before < index && index <= appliedIndex);
+  }
+
   /** A configuration is in force from the moment in which it is applied. */
   checkInForce({ configuration, appliedIndex }: RaftStatus): void {
     // A server that has yet to join knows of none.

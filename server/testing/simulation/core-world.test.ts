@@ -52,8 +52,8 @@ describe('a simulated cluster keeps every invariant and recovers', () => {
     ];
     expect(wanted.filter((name) => (counts[name] ?? 0) === 0)).toEqual([]);
     const idle = Object.keys(evaluations).filter((id) => evaluations[id] === 0);
-    // Served reads, and what only a real disk does, are the node world's.
-    expect(idle).toEqual(['I14', 'I19']);
+    // What only a real disk does is the node world's.
+    expect(idle).toEqual(['I19']);
   });
 });
 

@@ -23,6 +23,7 @@ import type { NemesisAction, Target } from './nemesis.ts';
 import { Network, type Sent } from './network.ts';
 import { NO_PARTITION, partition } from './partitions.ts';
 import { nodeIds, PROPOSAL_BYTES_MAX, TICK_US, type Operation, type Plan } from './plan.ts';
+import { ReadChecker } from './read-checker.ts';
 import { SafetyChecker } from './safety-checker.ts';
 import type { Script } from './script.ts';
 import { Trace } from './trace.ts';
@@ -74,6 +75,7 @@ class CoreWorld {
   readonly #nodes = new Map<NodeId, SimulatedNode>();
   readonly #members = new Map<NodeId, Member>();
   readonly #checker: SafetyChecker;
+  readonly #reads: ReadChecker;
   readonly #network: Network<Envelope>;
   readonly #trace: Trace;
   readonly #script: Script | undefined;
@@ -100,6 +102,7 @@ class CoreWorld {
       proposalBytesMax: PROPOSAL_BYTES_MAX,
       serialOf: (command) => Buffer.from(command).toString('latin1').split('.')[0],
     });
+    this.#reads = new ReadChecker(this.#checker.ledger);
     const world = { queue: this.#queue, random: new Random(seed, 'network') };
     this.#network = new Network(plan.network, world, {
       deliver: (sent) => this.#deliver(sent),
@@ -120,12 +123,12 @@ class CoreWorld {
   }
 
   #addMember(id: NodeId, servers: readonly Server[]): void {
-    const { seed, electionTicks, heartbeatTicks, commitNotify, limits } = this.#plan;
+    const { seed, electionTicks, heartbeatTicks, leaseMs, commitNotify, limits } = this.#plan;
     const jitter = new Random(seed, id);
     const wasMember = servers.some((founder) => founder.id === id);
     const node = new SimulatedNode(
       {
-        ...{ id, electionTicks, heartbeatTicks, leaseMs: 0, commitNotify, limits },
+        ...{ id, electionTicks, heartbeatTicks, leaseMs, commitNotify, limits },
         random: () => jitter.next(),
       },
       { servers: wasMember ? servers : [] },
@@ -162,12 +165,14 @@ class CoreWorld {
   run(): RunReport {
     this.#runUntil(this.#plan.chaosUs);
     this.#heal();
-    const endUs = this.#queue.nowUs + HEALING_US;
-    while (!this.#hasAgreed() && this.#queue.nowUs < endUs) {
+    // What was lost must be found again without a write to carry it.
+    this.#awaitAgreement('no agreement after all faults ended', () => this.#hasAgreed());
+    this.#awaitAgreement('a healthy cluster takes no write', () => {
       this.#proposeAfresh();
-      this.#runUntil(this.#queue.nowUs + AGREEMENT_CHECK_US);
-    }
-    this.#checker.ledger.check('I22', this.#hasAgreed(), 'no agreement after all faults ended');
+      return (
+        this.#hasAgreed() && this.#freshTerm === this.#leader()?.node.raft.status().currentTerm
+      );
+    });
     return {
       traceHash: this.#trace.hash(),
       committedCount: this.#checker.committedIndex,
@@ -175,10 +180,21 @@ class CoreWorld {
     };
   }
 
+  #awaitAgreement(otherwise: string, isReached: () => boolean): void {
+    const endUs = this.#queue.nowUs + HEALING_US;
+    while (!isReached() && this.#queue.nowUs < endUs) {
+      this.#runUntil(this.#queue.nowUs + AGREEMENT_CHECK_US);
+    }
+    this.#checker.ledger.check('I22', isReached(), otherwise);
+  }
+
   #coverage(): Coverage {
     const { committedIndex, electionCount, termMax, ledger } = this.#checker;
     const network = Object.fromEntries(
       Object.entries(this.#network.counts).map(([name, count]) => [`packets: ${name}`, count]),
+    );
+    const reads = Object.fromEntries(
+      Object.entries(this.#reads.counts).map(([name, count]) => [`read index: ${name}`, count]),
     );
     return {
       totals: {
@@ -189,7 +205,7 @@ class CoreWorld {
         elections: electionCount,
         termMax,
       },
-      counts: { ...this.#counts, ...network },
+      counts: { ...this.#counts, ...network, ...reads },
       evaluations: ledger.evaluations,
       transitions: this.#transitions.counts(),
     };
@@ -215,13 +231,22 @@ class CoreWorld {
       return;
     }
     const { commitIndex, role } = node.raft.status();
+    this.#advanceTime(node);
     run();
     const status = node.raft.status();
+    this.#reads.onFreshness(node.id, status.freshness);
     this.#trace.event(this.#queue, node.id, status);
     if (!node.raft.hasReady()) return this.#checker.onChange(node, status);
     const mustCheckNow = status.commitIndex !== commitIndex || status.role !== role;
     if (mustCheckNow || this.#random.driver.chance(0.5)) this.#takeReady(member);
     else this.#scheduleReady(member);
+  }
+
+  /** All clocks show the same time, though they tick differently: that is within any drift. */
+  #advanceTime(node: SimulatedNode): void {
+    const nowMs = Math.floor(this.#queue.nowUs / 1000);
+    if (this.#plan.leaseMs > 0) this.#script?.advanceTime(node.id, nowMs);
+    node.raft.advanceTime(nowMs);
   }
 
   #scheduleReady(member: Member): void {
@@ -247,6 +272,8 @@ class CoreWorld {
     const ready = node.takeReady();
     this.#checker.onReady(node, ready);
     this.#checker.onChange(node);
+    this.#reads.onCommitted(this.#checker.committedIndex, Math.floor(this.#queue.nowUs / 1000));
+    this.#reads.onReadStates(ready.readStates);
     for (const message of ready.messages) this.#send(member, message);
     if (ready.appendToken !== 0) {
       // Writes end in order; one that comes early is merely shorter (group commit).
@@ -354,13 +381,24 @@ class CoreWorld {
     );
   }
 
-  #operate({ toLeader, pick, sizes }: Operation): void {
+  #operate({ toLeader, pick, sizes, isRead }: Operation): void {
     const running = this.#running().filter(({ node }) => this.#network.reachesClients(node.id));
     const member = running[Math.floor(pick * running.length)];
     if (member === undefined) return;
     const leader = this.#leader();
     const isReached = leader !== undefined && running.includes(leader);
-    this.#propose(toLeader && isReached ? leader : member, sizes);
+    const chosen = toLeader && isReached ? leader : member;
+    if (isRead) this.#read(chosen);
+    else this.#propose(chosen, sizes);
+  }
+
+  #read(member: Member): void {
+    // From the moment in which the client asks, however long the node is paused.
+    const id = this.#reads.ask(this.#checker.committedIndex);
+    this.#input(member, () => {
+      this.#script?.read(member.node.id, id);
+      member.node.raft.readIndex(id);
+    });
   }
 
   #propose(member: Member, sizes: readonly number[]): void {
@@ -552,13 +590,15 @@ class CoreWorld {
     }
   }
 
-  /** All servers of the leader's configuration have applied its whole log, of which one is fresh. */
+  /** All servers of the leader's configuration have applied its whole log, to the same state. */
   #hasAgreed(): boolean {
     const leader = this.#leader();
     if (leader === undefined) return false;
     const status: RaftStatus = leader.node.raft.status();
     const { commitIndex, lastIndex, configuration, currentTerm } = status;
-    if (commitIndex !== lastIndex || this.#freshTerm !== currentTerm) return false;
+    if (commitIndex !== lastIndex || leader.node.view.termAt(lastIndex) !== currentTerm) {
+      return false;
+    }
     return configuration.servers.every(({ id }) => {
       const state = this.#members.get(id)?.node.state;
       return state?.index === lastIndex && state.digest === leader.node.state.digest;

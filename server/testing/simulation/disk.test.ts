@@ -9,10 +9,10 @@ const bytes = (character: string, count: number): Buffer => Buffer.alloc(count, 
 function written(): SimulatedDisk {
   const disk = new SimulatedDisk();
   const file = disk.create('/log/a');
-  for (let at = 0; at < 1536; ) at += disk.writev(file, [bytes('a', 1536 - at)], at);
+  for (let at = 0; at < 1536;) at += disk.writev(file, [bytes('a', 1536 - at)], at);
   disk.datasync(file);
   disk.syncDirectory();
-  for (let at = 512; at < 1536; ) at += disk.writev(file, [bytes('b', 1536 - at)], at);
+  for (let at = 512; at < 1536;) at += disk.writev(file, [bytes('b', 1536 - at)], at);
   return disk;
 }
 

@@ -13,16 +13,20 @@ type Contact = {
   electedAt: number;
   readonly heardAt: Map<NodeId, number>;
   configuration: RaftStatus['configuration'] | undefined;
+  transferTarget: NodeId | null;
+  transferTicks: number;
 };
 
 export class LeaderContact {
   readonly #ledger: Ledger;
   readonly #patienceTicks: number;
+  readonly #electionTicks: number;
   readonly #contacts = new Map<NodeId, Contact>();
 
   /** A check that has just been passed is the next one's beginning: two periods at most. */
   constructor(ledger: Ledger, electionTicks: number) {
     this.#ledger = ledger;
+    this.#electionTicks = electionTicks;
     this.#patienceTicks = 2 * electionTicks;
   }
 
@@ -41,9 +45,15 @@ export class LeaderContact {
   }
 
   /** After a tick of the node. */
-  onTick(id: NodeId, { role, configuration }: RaftStatus): void {
+  onTick(id: NodeId, { role, configuration, transferTarget }: RaftStatus): void {
     const contact = this.#contact(id);
     contact.ticks += 1;
+    // No write is taken while leadership is being handed over, so that must end.
+    const isSame = transferTarget !== null && transferTarget === contact.transferTarget;
+    contact.transferTicks = isSame ? contact.transferTicks + 1 : 0;
+    contact.transferTarget = transferTarget;
+    const isBrief = contact.transferTicks <= 2 * this.#electionTicks;
+    this.#ledger.check('I22', isBrief, 'a transfer of leadership has no end');
     if (role !== 'leader') return;
     if (contact.configuration !== configuration) {
       // Whoever is new counts as heard until it had time to answer.
@@ -62,7 +72,14 @@ export class LeaderContact {
   #contact(id: NodeId): Contact {
     let contact = this.#contacts.get(id);
     if (contact === undefined) {
-      contact = { ticks: 0, electedAt: 0, heardAt: new Map(), configuration: undefined };
+      contact = {
+        ticks: 0,
+        electedAt: 0,
+        heardAt: new Map(),
+        configuration: undefined,
+        transferTarget: null,
+        transferTicks: 0,
+      };
       this.#contacts.set(id, contact);
     }
     return contact;

@@ -19,6 +19,8 @@ export type Operation = {
   readonly client: number;
   readonly toLeader: boolean;
   readonly pick: number;
+  /** Asks for a read index instead of proposing. */
+  readonly isRead: boolean;
   /** Bytes of each command that is proposed together. */
   readonly sizes: readonly number[];
 };
@@ -30,6 +32,8 @@ export type Plan = {
   readonly spareCount: number;
   readonly electionTicks: number;
   readonly heartbeatTicks: number;
+  /** Zero: reads of the leader need a round trip. */
+  readonly leaseMs: number;
   readonly commitNotify: CommitNotify;
   readonly limits: {
     readonly appendBytesMax: number;
@@ -69,6 +73,7 @@ export function planOf(seed: number): Plan {
     spareCount,
     electionTicks,
     heartbeatTicks,
+    leaseMs: random.chance(0.5) ? leaseMsOf(electionTicks) : 0,
     commitNotify: random.chance(0.75)
       ? { kind: 'push' }
       : { kind: 'piggyback', timeoutTicks: random.between(2, 6) },
@@ -94,6 +99,14 @@ export function planOf(seed: number): Plan {
       random.between(2_000, 40_000),
     ),
   };
+}
+
+/**
+ * A voter may count its first tick at once, and a fast clock counts 5 % too many (`drift` of the
+ * nemesis), with jitter of as much again: the slack of `replica/session.ts` covers both.
+ */
+function leaseMsOf(electionTicks: number): number {
+  return Math.max(0, (electionTicks - 3) * (TICK_US / 1000) * 0.9);
 }
 
 function planNetwork(random: Random): NetworkPlan {
@@ -126,6 +139,7 @@ function planOperations(random: Random, untilUs: number, periodUs: number): Oper
       client: random.between(1, CLIENTS),
       toLeader: random.chance(0.8),
       pick: random.next(),
+      isRead: random.chance(0.3),
       sizes: Array.from({ length: random.between(1, 3) }, () => random.pick([8, 16, 100])),
     });
   }

@@ -39,13 +39,16 @@ type Watermark = {
   firstIndex: number;
   stateIndex: number;
   hardState: HardState;
-  role: RaftStatus['role'];
-  /** While it leads: the term, and the end of its log. */
+  /** While it leads: the term. */
   ledTerm: number;
-  ledLastIndex: number;
+  /** The same when its output was last taken, and the end of its log then. */
+  handedOutTerm: number;
+  handedOutIndex: number;
   /** The term of a `timeoutNow` that it was given. */
   calledInTerm: number;
   configuration: RaftStatus['configuration'] | undefined;
+  /** Up to where the configuration in force was compared with what is applied. */
+  checkedIndex: number;
 };
 
 export type CheckerOptions = {
@@ -113,11 +116,12 @@ export class SafetyChecker {
       firstIndex: 0,
       stateIndex: index,
       hardState: node.hardState,
-      role: 'follower',
       ledTerm: 0,
-      ledLastIndex: 0,
+      handedOutTerm: 0,
+      handedOutIndex: 0,
       calledInTerm: 0,
       configuration: undefined,
+      checkedIndex: index,
     });
     this.onChange(node);
   }
@@ -126,8 +130,8 @@ export class SafetyChecker {
     this.windows.onReady(node.id);
     const watermark = this.#watermark(node);
     const first = ready.entries[0];
-    if (first !== undefined && watermark.ledTerm === node.raft.status().currentTerm) {
-      const isAppended = watermark.ledLastIndex < first.index;
+    if (first !== undefined && watermark.handedOutTerm === node.raft.status().currentTerm) {
+      const isAppended = watermark.handedOutIndex < first.index;
       this.ledger.check('I2', isAppended, 'a leader replaced an entry');
     }
     for (const entry of ready.entries) {
@@ -258,8 +262,8 @@ export class SafetyChecker {
     this.#watermark(node).stateIndex = index;
   }
 
-  /** To be called after every event, when the core's output has been taken. */
-  onChange(node: ObservedNode, status: RaftStatus = node.raft.status()): void {
+  /** After every input of a core, whether or not its output has been taken. */
+  onStep(node: ObservedNode, status: RaftStatus): void {
     const ledger: Ledger = this.ledger;
     const watermark = this.#watermark(node);
     ledger.check('I8', watermark.term <= status.currentTerm, 'the term went back');
@@ -272,27 +276,37 @@ export class SafetyChecker {
     ledger.check('I8', watermark.firstIndex <= status.firstIndex, 'the snapshot index went back');
     ledger.check('I9', status.appliedIndex <= status.commitIndex, 'applied before committed');
     ledger.check('I9', status.commitIndex <= status.lastIndex, 'committed beyond the log');
-    this.#checkStorageView(node, status);
-    if (status.configuration !== watermark.configuration) {
-      watermark.configuration = status.configuration;
-      this.#configurations.checkInForce(status);
-    }
     if (status.role === 'candidate' && watermark.term < status.currentTerm) {
       this.#onCandidacy(node, status, watermark);
     }
     if (status.role === 'leader') this.#checkLeading(node, status, watermark);
-
     // A removed leader may commit and step down on the same message.
-    const isLeader = status.role === 'leader' || watermark.ledTerm === status.currentTerm;
-    this.#checkCommitted(node, { before: watermark.commitIndex, status, isLeader });
-    watermark.role = status.role;
+    if (status.role === 'leader' || watermark.ledTerm === status.currentTerm) {
+      this.#checkCommitted(node, { before: watermark.commitIndex, status, isLeader: true });
+      watermark.commitIndex = status.commitIndex;
+    }
     watermark.ledTerm = status.role === 'leader' ? status.currentTerm : 0;
-    watermark.ledLastIndex = status.lastIndex;
     watermark.term = status.currentTerm;
-    watermark.commitIndex = status.commitIndex;
     watermark.appliedIndex = status.appliedIndex;
     watermark.firstIndex = status.firstIndex;
     if (this.termMax < status.currentTerm) this.termMax = status.currentTerm;
+  }
+
+  /** To be called after every event, when the core's output has been taken. */
+  onChange(node: ObservedNode, status: RaftStatus = node.raft.status()): void {
+    this.onStep(node, status);
+    const watermark = this.#watermark(node);
+    this.#checkStorageView(node, status);
+    const hasNewStep = this.#configurations.isPassed(watermark.checkedIndex, status.appliedIndex);
+    if (status.configuration !== watermark.configuration || hasNewStep) {
+      watermark.configuration = status.configuration;
+      this.#configurations.checkInForce(status);
+    }
+    watermark.checkedIndex = status.appliedIndex;
+    this.#checkCommitted(node, { before: watermark.commitIndex, status, isLeader: false });
+    watermark.commitIndex = status.commitIndex;
+    watermark.handedOutTerm = watermark.ledTerm;
+    watermark.handedOutIndex = status.lastIndex;
   }
 
   #checkStorageView({ view, disk }: ObservedNode, status: RaftStatus): void {

@@ -12,7 +12,7 @@ export class Script {
   #lines: string[] = [];
   /** What the golden runner has in flight, in its order. */
   #inFlight: Envelope[] = [];
-  /** Envelopes that were delivered and may be once more. */
+  readonly #clocks = new Map<NodeId, number>();
   #ticks: { id: NodeId; count: number } | undefined;
 
   begin(plan: Plan): void {
@@ -21,7 +21,7 @@ export class Script {
     this.#lines.push(
       `nodes ${plan.voterCount} spares=${plan.spareCount} seed=${plan.seed} ` +
         `election=${plan.electionTicks} heartbeat=${plan.heartbeatTicks} ` +
-        `append=${limits.appendBytesMax} inflight=${limits.inflightAppendsMax} ` +
+        `lease=${plan.leaseMs} append=${limits.appendBytesMax} inflight=${limits.inflightAppendsMax} ` +
         `uncommitted=${limits.uncommittedBytesMax} piggyback=${piggyback}`,
       'quiet',
     );
@@ -33,6 +33,17 @@ export class Script {
       this.#flushTicks();
       this.#ticks = { id, count: 1 };
     }
+  }
+
+  read(id: NodeId, question: number): void {
+    this.#add(`read ${short(id)} ${question}`);
+  }
+
+  advanceTime(id: NodeId, nowMs: number): void {
+    const elapsedMs = nowMs - (this.#clocks.get(id) ?? 0);
+    if (elapsedMs === 0) return;
+    this.#clocks.set(id, nowMs);
+    this.#add(`clock ${short(id)} ${elapsedMs}`);
   }
 
   ready(id: NodeId): void {
