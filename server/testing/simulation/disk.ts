@@ -153,6 +153,18 @@ export class SimulatedDisk implements LogFiles {
     this.#open.delete(descriptor);
   }
 
+  rename(from: string, to: string): void {
+    this.#change('rename');
+    const file = this.#files.get(from);
+    assert(file !== undefined, 'no such file');
+    const move = (before: string, after: string): void => {
+      this.#files.delete(before);
+      this.#files.set(after, file);
+    };
+    move(from, to);
+    this.#unsynced.push({ file: undefined, name: to, undo: () => move(to, from) });
+  }
+
   unlink(path: string): void {
     this.#change('unlink');
     const file = this.#files.get(path);
