@@ -19,9 +19,9 @@ import { Random } from '../random.ts';
 import { SimulatedNode, type Envelope } from '../simulated-node.ts';
 import { Transitions, type Coverage } from './coverage.ts';
 import { EventQueue } from './event-queue.ts';
-import type { NemesisAction, Target } from './nemesis.ts';
+import { inflict, resolve, type ActionOf, type Victims } from './inflict.ts';
+import { server, wantedServers } from './membership-changes.ts';
 import { Network, type Sent } from './network.ts';
-import { NO_PARTITION, partition } from './partitions.ts';
 import { nodeIds, PROPOSAL_BYTES_MAX, TICK_US, type Operation, type Plan } from './plan.ts';
 import { ReadChecker } from './read-checker.ts';
 import { SafetyChecker } from './safety-checker.ts';
@@ -116,7 +116,11 @@ class CoreWorld {
     const servers = ids.slice(0, plan.voterCount).map((id) => server(id, 'voter'));
     script?.begin(plan);
     for (const id of ids) this.#addMember(id, servers);
-    for (const action of plan.nemesis) this.#queue.at(action.atUs, () => this.#inflict(action));
+    for (const action of plan.nemesis) {
+      this.#queue.at(action.atUs, () => {
+        if (!this.#isHealthy) inflict(action, this.#victims());
+      });
+    }
     for (const operation of plan.operations) {
       this.#queue.at(operation.atUs, () => this.#operate(operation));
     }
@@ -439,88 +443,45 @@ class CoreWorld {
     return leader;
   }
 
-  #target({ role, pick }: Target): Member {
-    const members = [...this.#members.values()];
-    const any = members[Math.floor(pick * members.length)];
-    assert(any !== undefined);
-    return role === 'leader' ? (this.#leader() ?? any) : any;
-  }
-
-  #inflict(action: NemesisAction): void {
-    if (this.#isHealthy) return;
-    const name = action.kind === 'partition' ? `partition: ${action.partition}` : action.kind;
-    this.#count(`nemesis ${name}`);
+  #victims(): Victims {
     const { nowUs } = this.#queue;
-    switch (action.kind) {
-      case 'crash': {
-        const member = this.#target(action.target);
-        if (!member.node.isRunning) return;
-        this.#crash(
-          member,
-          action.loss === 'nothing' ? 1 : action.loss === 'everything' ? 0 : action.draw,
-        );
-        const { incarnation } = member;
-        this.#queue.after(action.downUs, () => {
-          if (member.incarnation === incarnation) this.#restart(member);
-        });
-        return;
-      }
-      case 'partition': {
-        const draws = new Random(action.seed, 'partition');
-        this.#network.partition(
-          partition(action.partition, {
-            ids: [...this.#members.keys()],
-            leader: this.#leader()?.node.id,
-            draw: () => draws.next(),
-          }),
-        );
-        return;
-      }
-      case 'reconnect':
-        return this.#network.partition(NO_PARTITION);
-      case 'clog': {
-        const { id } = this.#target(action.target).node;
-        for (const other of this.#members.keys()) {
-          const [from, to] = action.direction === 'in' ? [other, id] : [id, other];
-          this.#network.clog(from, to, nowUs + action.forUs);
-        }
-        return;
-      }
-      case 'transfer':
-        return this.#onLeader((leader) => {
-          const { id } = this.#target({ ...action.target, role: 'any' }).node;
-          this.#script?.transfer(leader.node.id, id);
-          leader.node.raft.transferLeadership(id);
-        });
-      case 'campaign': {
-        const member = this.#target(action.target);
-        return this.#input(member, () => {
-          this.#script?.campaign(member.node.id);
+    return {
+      ids: () => [...this.#members.keys()],
+      leaderId: () => this.#leader()?.node.id,
+      partition: (cuts) => this.#network.partition(cuts),
+      clog: (from, to, forUs) => this.#network.clog(from, to, nowUs + forUs),
+      crash: (id, action) => this.#crash(this.#member(id), action),
+      transfer: (to) =>
+        this.#onLeader(({ node }) => {
+          this.#script?.transfer(node.id, to);
+          node.raft.transferLeadership(to);
+        }),
+      campaign: (id) => {
+        const member = this.#member(id);
+        this.#input(member, () => {
+          this.#script?.campaign(id);
           member.node.raft.campaign();
         });
-      }
-      case 'configure':
-        return this.#onLeader((leader) => this.#changeConfiguration(leader, action));
-      case 'compact': {
-        const { node } = this.#target(action.target);
+      },
+      configure: (changes) =>
+        this.#onLeader((leader) => this.#changeConfiguration(leader, changes)),
+      compact: (id) => {
+        const { node } = this.#member(id);
         if (node.isRunning) this.#compact(node, node.raft.status().appliedIndex);
-        return;
-      }
-      case 'slowDisk': {
-        const member = this.#target(action.target);
-        member.diskFreeAtUs = Math.max(member.diskFreeAtUs, nowUs + action.forUs);
-        return;
-      }
-      case 'pause':
-        return this.#pause(this.#target(action.target), action.forUs, action.clockRuns);
-      case 'drift':
-        this.#target(action.target).tickPeriodUs = Math.ceil(TICK_US * (1 + action.ppm / 1e6));
-        return;
+      },
+      slowDisk: (id, forUs) => {
+        const member = this.#member(id);
+        member.diskFreeAtUs = Math.max(member.diskFreeAtUs, nowUs + forUs);
+      },
+      pause: (id, { forUs, clockRuns }) => this.#pause(this.#member(id), forUs, clockRuns),
+      drift: (id, ppm) => {
+        this.#member(id).tickPeriodUs = Math.ceil(TICK_US * (1 + ppm / 1e6));
+      },
       // Monotonic ticks are all that a core knows of time, and its disk cannot fail.
-      case 'clockJump':
-      case 'diskFault':
-        return;
-    }
+      diskFault: () => undefined,
+      clockJump: () => undefined,
+      count: (name) => this.#count(name),
+    };
   }
 
   #onLeader(run: (leader: Member) => void): void {
@@ -528,12 +489,18 @@ class CoreWorld {
     if (leader !== undefined) this.#input(leader, () => run(leader));
   }
 
-  #crash(member: Member, keptFraction: number): void {
+  #crash(member: Member, { loss, draw, downUs }: ActionOf<'crash'>): void {
+    if (!member.node.isRunning) return;
     member.incarnation += 1;
     member.isReadyScheduled = false;
     member.backlog = [];
+    const keptFraction = loss === 'nothing' ? 1 : loss === 'everything' ? 0 : draw;
     this.#script?.crash(member.node.id, keptFraction);
     member.node.crash(keptFraction);
+    const { incarnation } = member;
+    this.#queue.after(downUs, () => {
+      if (member.incarnation === incarnation) this.#restart(member);
+    });
   }
 
   #restart(member: Member): void {
@@ -562,20 +529,14 @@ class CoreWorld {
     for (const run of backlog) this.#input(member, run);
   }
 
-  #changeConfiguration(leader: Member, action: NemesisAction & { kind: 'configure' }): void {
-    const { configuration } = leader.node.raft.status();
-    let servers = configuration.servers.filter((entry) => entry.suffrage !== 'leaving');
-    for (const { target, suffrage } of action.changes) {
-      const { node, wasMember } = this.#target({ ...target, role: 'any' });
-      const isMember = servers.some((entry) => entry.id === node.id);
-      // An id is never used again.
-      if (!isMember && wasMember) continue;
-      const others = servers.filter((entry) => entry.id !== node.id);
-      servers = suffrage === 'removed' ? others : [...others, server(node.id, suffrage)];
-    }
+  #changeConfiguration(leader: Member, changes: ActionOf<'configure'>['changes']): void {
+    const servers = wantedServers(leader.node.raft.status().configuration, changes, {
+      idOf: (target) => resolve(target, this.#victims()),
+      wasMember: (id) => this.#member(id).wasMember,
+    });
     this.#script?.configure(leader.node.id, servers);
     const result = leader.node.raft.proposeConfiguration({ servers });
-    this.#count(`configuration ${action.changes.length === 1 ? 'one' : 'several'} ${result.kind}`);
+    this.#count(`configuration ${changes.length === 1 ? 'one' : 'several'} ${result.kind}`);
     if (result.kind !== 'accepted') return;
     for (const { id } of servers) this.#member(id).wasMember = true;
   }
@@ -610,8 +571,4 @@ class CoreWorld {
     assert(member !== undefined, 'a message from or to nobody');
     return member;
   }
-}
-
-function server(id: NodeId, suffrage: Server['suffrage']): Server {
-  return { id, address: `${id}:8201`, suffrage };
 }
