@@ -9,6 +9,7 @@ import type { Core } from './core/core.ts';
 import type { ChangeFeed } from './core/ports.ts';
 import type { Identity } from './http/node-port.ts';
 import { RequestHandler } from './http/request-handler.ts';
+import { RequestStamps } from './http/request-stamps.ts';
 import type { Metrics, Tally } from './metrics.ts';
 import type { NodeLogger } from './node-logger.ts';
 import type { Replica } from './replica/replica.ts';
@@ -43,6 +44,7 @@ export function createHandler(
       core,
       forward,
       onLeaderChange: leaderChanges(replica.changeFeed),
+      stamps: new RequestStamps(() => physical.appliedIndex()),
       limits: {
         leaderWaitMs: config.leader_wait,
         requestMs: config.default_max_request_duration,

@@ -1,13 +1,8 @@
 /**
  * Carries a request that a standby must not answer to the active node, and the answer back.
  *
- * Frames (`frames.ts`) over connections of the protocol `bao-forward/1`, little-endian:
- *
- *     u8 version | u8 kind | u32 exchange | u32 headBytes | head (JSON) | body
- *
- * `kind` is request, response, or failure; `exchange` numbers the requests of one connection, so
- * that several may be under way on it. A request takes an idle connection, or a new one up to
- * `CONNECTIONS_PER_TARGET_MAX`, and shares one only beyond that: a large body holds up nobody.
+ * A request takes an idle connection, or a new one up to `CONNECTIONS_PER_TARGET_MAX`, and shares one
+ * only beyond that: a large body holds up nobody. What travels is in `forwarding-frames.ts`.
  *
  * The rule that callers build on: what fails before a byte of the request was handed to a
  * connection is `no-leader` (nothing happened); what fails later is `outcome-unknown`.
@@ -15,27 +10,25 @@
 
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
-import type { ErrorCode } from '../errors.ts';
 import { ServerError } from '../errors.ts';
-import { FrameError, FrameReader, frameLength } from '../frames.ts';
+import { FrameReader } from '../frames.ts';
+import {
+  BODY_BYTES_MAX,
+  FRAME_BYTES_MAX,
+  HEADER_BYTES,
+  KIND,
+  decodeFrames,
+  encodeFailure,
+  encodeResponse,
+  failureCode,
+  isRequestHead,
+  isResponseHead,
+  writeFrame,
+} from './forwarding-frames.ts';
+import type { WireRequest, WireResponse } from './forwarding-frames.ts';
 import type { ClusterNetwork } from './listener.ts';
 
-export type WireRequest = {
-  readonly id: string;
-  readonly method: string;
-  readonly url: string;
-  readonly headers: Record<string, string>;
-  readonly body: Buffer;
-  readonly remoteAddress: string;
-};
-
-export type WireResponse = {
-  readonly status: number;
-  readonly headers: Record<string, string>;
-  readonly body: Buffer;
-  /** What the answering node had applied: whoever waits for it reads this write. */
-  readonly index: number;
-};
+export type { WireRequest, WireResponse } from './forwarding-frames.ts';
 
 export type Forwarder = {
   /** Rejects with `no-leader`, `outcome-unknown`, `too-large`, or what the handler there threw. */
@@ -46,17 +39,9 @@ export type Forwarder = {
 
 /** OpenBao's `default_max_request_duration`. */
 const TIMEOUT_MS = 90_000;
-/** OpenBao's `max_request_size`, and room for the head. */
-const BODY_BYTES_MAX = 32 * 1024 * 1024;
-const FRAME_BYTES_MAX = BODY_BYTES_MAX + 1024 * 1024;
 const CONNECTIONS_PER_TARGET_MAX = 8;
 /** An active node serves so many requests of one connection at once, then stops reading it. */
 const EXCHANGES_PER_CONNECTION_MAX = 256;
-const VERSION = 1;
-const KIND = { request: 1, response: 2, failure: 3 } as const;
-const HEADER_BYTES = 10;
-
-type Frame = { kind: number; exchange: number; head: Record<string, unknown>; body: Buffer };
 
 export function createForwarder(network: Pick<ClusterNetwork, 'dial'>): Forwarder {
   const pools = new Map<string, Pool>();
@@ -89,9 +74,9 @@ class Pool {
 
   async forward(request: WireRequest, timeoutMs: number): Promise<WireResponse> {
     const deadline = performance.now() + timeoutMs;
-    const { id, method, url, headers, remoteAddress, body } = request;
+    const { body, ...fields } = request;
     if (body.length > BODY_BYTES_MAX) throw new ServerError('too-large', 'request body too large');
-    const head = Buffer.from(JSON.stringify({ id, method, url, headers, remoteAddress }));
+    const head = Buffer.from(JSON.stringify(fields));
     if (head.length + body.length + HEADER_BYTES > FRAME_BYTES_MAX) {
       throw new ServerError('too-large', 'request headers too large');
     }
@@ -271,107 +256,6 @@ function serveConnection(
       void serve(exchange, { ...head, body: Buffer.from(body) });
     }
   });
-}
-
-function encodeResponse(response: WireResponse): { kind: number; head: Buffer; body: Buffer } {
-  const { status, headers, index, body } = response;
-  const head = Buffer.from(JSON.stringify({ status, headers, index }));
-  if (HEADER_BYTES + head.length + body.length > FRAME_BYTES_MAX) {
-    return encodeFailure(new ServerError('internal', 'response too large to be forwarded'));
-  }
-  return { kind: KIND.response, head, body };
-}
-
-function encodeFailure(error: unknown): { kind: number; head: Buffer; body: Buffer } {
-  const known = error instanceof ServerError;
-  const failure = {
-    code: known ? error.code : 'internal',
-    message: known ? error.message : 'internal error',
-  };
-  return { kind: KIND.failure, head: Buffer.from(JSON.stringify(failure)), body: Buffer.alloc(0) };
-}
-
-function writeFrame(
-  socket: Socket,
-  kind: number,
-  exchange: number,
-  head: Buffer,
-  body: Buffer,
-): void {
-  const header = Buffer.allocUnsafe(HEADER_BYTES);
-  header.writeUInt8(VERSION, 0);
-  header.writeUInt8(kind, 1);
-  header.writeUInt32LE(exchange, 2);
-  header.writeUInt32LE(head.length, 6);
-  const length = HEADER_BYTES + head.length + body.length;
-  assert(length <= FRAME_BYTES_MAX, 'frame too large');
-  socket.cork();
-  socket.write(Buffer.concat([frameLength(length), header, head]));
-  if (body.length > 0) socket.write(body);
-  socket.uncork();
-}
-
-/** The frames that `chunk` completes, or nothing if the stream is not one of ours. */
-function decodeFrames(reader: FrameReader, chunk: Buffer): Frame[] | undefined {
-  try {
-    return reader.push(chunk).map(decodeFrame);
-  } catch (error) {
-    if (error instanceof FrameError || error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-}
-
-function decodeFrame(payload: Buffer): Frame {
-  if (payload.length < HEADER_BYTES) throw new FrameError('truncated header');
-  const headEnd = HEADER_BYTES + payload.readUInt32LE(6);
-  if (payload.readUInt8(0) !== VERSION) throw new FrameError('unknown version');
-  if (headEnd > payload.length) throw new FrameError('truncated head');
-  const head: unknown = JSON.parse(payload.toString('utf8', HEADER_BYTES, headEnd));
-  if (!isRecord(head)) throw new FrameError('head is not an object');
-  return {
-    kind: payload.readUInt8(1),
-    exchange: payload.readUInt32LE(2),
-    head,
-    body: payload.subarray(headEnd),
-  };
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-function isHeaders(value: unknown): value is Record<string, string> {
-  return isRecord(value) && Object.values(value).every((each) => typeof each === 'string');
-}
-
-function isRequestHead(head: Record<string, unknown>): head is Omit<WireRequest, 'body'> {
-  const texts = [head['id'], head['method'], head['url'], head['remoteAddress']];
-  return texts.every((each) => typeof each === 'string') && isHeaders(head['headers']);
-}
-
-function isResponseHead(head: Record<string, unknown>): head is Omit<WireResponse, 'body'> {
-  const { status, headers, index } = head;
-  return Number.isInteger(status) && Number.isSafeInteger(index) && isHeaders(headers);
-}
-
-/** What may be told of the other node's refusal; anything else has an unknown outcome. */
-const FAILURE_CODES: readonly ErrorCode[] = [
-  'invalid-request',
-  'permission-denied',
-  'unsupported-path',
-  'unsupported-operation',
-  'conflict',
-  'too-large',
-  'unsupported-media-type',
-  'too-many-requests',
-  'sealed',
-  'overloaded',
-  'no-leader',
-  'internal',
-];
-
-function failureCode(code: unknown): ErrorCode {
-  return FAILURE_CODES.find((each) => each === code) ?? 'outcome-unknown';
 }
 
 /** A dial has its own, longer limit; a request need not wait for it. Nothing was written yet. */

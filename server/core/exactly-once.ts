@@ -230,8 +230,13 @@ function pathOf({ session, sequence }: RequestStamp): string {
   return `core/request/${session}/${sequence}`;
 }
 
+/** Whether a refusal leaves open what the request would have come to, or did. */
+export function isUndecided(code: ErrorCode): boolean {
+  return UNDECIDED.includes(code);
+}
+
 function isDecided(error: unknown): error is ServerError {
-  return error instanceof ServerError && !UNDECIDED.includes(error.code);
+  return error instanceof ServerError && !isUndecided(error.code);
 }
 
 /** Even where the last write is known to have come to nothing: it may not have been the first. */

@@ -1,5 +1,6 @@
 /** One request and its answer, free of sockets: the same for a client's and a forwarded one. */
 
+import type { StampedRequest } from '../core/exactly-once.ts';
 import type { RequestHead } from './request-head.ts';
 
 export type Incoming = {
@@ -14,6 +15,8 @@ export type Incoming = {
   readonly remoteAddress: string;
   /** Another node forwarded it: it is answered here or nowhere. */
   readonly isForwarded: boolean;
+  /** By which it is known if it is executed, or asked for, more than once. */
+  readonly stamped?: StampedRequest | undefined;
 };
 
 export type Answer = {

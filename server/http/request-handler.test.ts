@@ -2,127 +2,13 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import { describe, expect, test } from 'vitest';
 
-import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
-import type { LogicalResponse } from '../core/backend.ts';
-import type { Leader } from '../core/core-options.ts';
-import type { LogicalCall } from '../core/request-handling.ts';
 import { ServerError, standbyPleaseForwardError, type ErrorCode } from '../errors.ts';
 import { EMPTY_BODY, type Answer } from './exchange.ts';
-import { RequestHandler, type HandlerSettings } from './request-handler.ts';
+import type { LogicalResponse } from '../core/backend.ts';
+import type { HandlerSettings, RequestHandler } from './request-handler.ts';
 import { readHead } from './request-head.ts';
 import { createIndexEncoder } from './storage-index.ts';
-
-const SETTINGS: HandlerSettings = {
-  disableStandbyReads: false,
-  awaitForwardedWrites: true,
-  missingIndexForward: false,
-  inconsistentFallback: 'fail',
-  indexWaitMs: 0,
-  inconsistentStatus: 429,
-  raftNodeIdHeader: true,
-  hostnameHeader: false,
-};
-
-const ACTIVE: Leader = {
-  isSelf: false,
-  nodeId: 'n2',
-  redirectAddress: 'http://n2:8200',
-  clusterAddress: 'n2:8201',
-  activeTimeMs: null,
-};
-
-/** A node whose core and peers answer what the test says. */
-class Node {
-  isInitialized = true;
-  isSealed = false;
-  isStandby = false;
-  leader: Leader | undefined = ACTIVE;
-  applied = 10;
-  appliedAfterWait = 10;
-  respond: (call: LogicalCall) => LogicalResponse | undefined = () => ({ data: { a: 1 } });
-  forward: (address: string) => WireResponse = () => ({
-    status: 200,
-    headers: { 'X-Vault-Raft-Node-ID': 'n2' },
-    body: Buffer.from('from the active node'),
-    index: 12,
-  });
-  readonly calls: LogicalCall[] = [];
-  readonly forwarded: { readonly address: string; readonly request: WireRequest }[] = [];
-  readonly waits: number[] = [];
-  readonly leaderListeners = new Set<() => void>();
-  readonly internalErrors: unknown[] = [];
-
-  handler(settings: Partial<HandlerSettings> = {}): RequestHandler {
-    return new RequestHandler({
-      core: {
-        isInitialized: () => this.isInitialized,
-        isSealed: () => this.isSealed,
-        standby: () => this.isStandby || this.isSealed,
-        leader: () => this.leader,
-        sealStatus: () => this.#sealStatus(1),
-        unseal: async () => this.#sealStatus(0),
-        resetUnseal: () => this.#sealStatus(0),
-        initialize: async () => ({ keys: [Buffer.from([1, 2])], rootToken: 's.root' }),
-        requestJoin: async () => undefined,
-        handleRequest: async (call) => {
-          this.calls.push(call);
-          return this.respond(call);
-        },
-      },
-      position: {
-        appliedIndex: () => this.applied,
-        committedIndex: () => this.applied,
-        awaitApplied: async (index) => {
-          this.waits.push(index);
-          this.applied = this.appliedAfterWait;
-          return this.applied >= index;
-        },
-      },
-      identity: {
-        nodeId: 'n1',
-        hostname: 'host',
-        version: '1.0.0',
-        clusterName: () => 'cluster',
-        clusterId: () => 'c1',
-      },
-      jsonLimits: { stringsMax: 1000 },
-      forwarding: {
-        core: { leader: () => this.leader, standby: () => this.isStandby },
-        forward: async (address, request) => {
-          this.forwarded.push({ address, request });
-          return this.forward(address);
-        },
-        onLeaderChange: (listener) => {
-          this.leaderListeners.add(listener);
-          return () => this.leaderListeners.delete(listener);
-        },
-        limits: { leaderWaitMs: 60_000, requestMs: 90_000 },
-      },
-      settings: { ...SETTINGS, ...settings },
-      openMetrics: undefined,
-      events: {
-        requestHandled: () => undefined,
-        requestForwarded: () => undefined,
-        forwardFailed: () => undefined,
-        internalError: (error) => this.internalErrors.push(error),
-      },
-    });
-  }
-
-  #sealStatus(progress: number) {
-    return {
-      type: 'shamir',
-      initialized: this.isInitialized,
-      sealed: this.isSealed,
-      t: 2,
-      n: 3,
-      progress,
-      nonce: 'x',
-      clusterName: undefined,
-      clusterId: undefined,
-    } as const;
-  }
-}
+import { ACTIVE, Node } from './testing/node.ts';
 
 function ask(
   handler: RequestHandler,
@@ -468,6 +354,7 @@ describe('forwarding', () => {
           }),
           body: Buffer.from(body),
           remoteAddress: '10.0.0.9',
+          stamp: expect.objectContaining({ sequence: 1, isRepeated: false }),
         },
       },
     ]);
@@ -501,7 +388,10 @@ describe('forwarding', () => {
     const node = Object.assign(new Node(), { isStandby: true });
     await ask(node.handler(), 'PUT', '/v1/sys/step-down');
     await ask(node.handler(), 'PUT', '/v1/sys/seal');
-    expect(node.forwarded.map(({ request }) => request.url)).toEqual(['/v1/sys/step-down']);
+    // Unstamped: that leadership moved is written nowhere, so it must not be asked for twice.
+    expect(node.forwarded.map(({ request }) => [request.url, request.stamp])).toEqual([
+      ['/v1/sys/step-down', undefined],
+    ]);
     expect(node.calls.map(({ path }) => path)).toEqual(['sys/seal']);
   });
 
@@ -540,21 +430,6 @@ describe('forwarding', () => {
     expect(node.leaderListeners.size).toBe(0);
   });
 
-  test('tries the next leader only while nobody has the request', async () => {
-    const node = standby();
-    node.forward = (address) => {
-      if (address !== 'n3:8201') {
-        node.leader = { ...ACTIVE, nodeId: 'n3', clusterAddress: 'n3:8201' };
-        throw new ServerError('no-leader', 'connection refused');
-      }
-      throw new ServerError('outcome-unknown', 'the connection was lost');
-    };
-    const answer = await ask(node.handler(), 'PUT', '/v1/secret/a', { body: '{}' });
-    expect(answer.status).toBe(504);
-    expect(header(answer, 'Location')).toBe(undefined);
-    expect(node.forwarded.map(({ address }) => address)).toEqual(['n2:8201', 'n3:8201']);
-  });
-
   test('a node that becomes active meanwhile handles it itself', async () => {
     const node = standby();
     node.forward = () => {
@@ -584,6 +459,35 @@ describe('forwarding', () => {
       headers: { 'X-Vault-Raft-Node-ID': 'n1', 'X-Vault-Index': indexOf(10) },
     });
     expect(node.calls).toMatchObject([{ id: 'id-7', operation: 'list', forwarded: true }]);
+  });
+
+  test.each<[ErrorCode, boolean, ErrorCode | number]>([
+    ['invalid-request', false, 400],
+    ['invalid-request', true, 400],
+    ['response-lost', true, 504],
+    ['overloaded', false, 503],
+    ['overloaded', true, 'outcome-unknown'],
+    ['transaction-conflict', true, 'outcome-unknown'],
+    ['no-leader', false, 'no-leader'],
+    ['no-leader', true, 'outcome-unknown'],
+    ['outcome-unknown', false, 'outcome-unknown'],
+    ['session-expired', false, 'session-expired'],
+  ])('%s of a request that is repeated (%s) is handed back as %s', async (code, isRepeated, as) => {
+    const node = new Node();
+    node.respond = () => {
+      throw new ServerError(code, 'why');
+    };
+    const stamp = { session: 's', openedIndex: 0, sequence: 1, acknowledgedBelow: 1, isRepeated };
+    const request = { id: '', method: 'PUT', url: '/v1/a', headers: {}, remoteAddress: '', stamp };
+    const fate = await node
+      .handler()
+      .serveForwarded({ ...request, body: EMPTY_BODY })
+      .then(
+        ({ status }) => status,
+        (error: ServerError) => error.code,
+      );
+    expect(fate).toBe(as);
+    expect(node.calls).toMatchObject([{ stamped: { stamp: { sequence: 1 }, isRepeated } }]);
   });
 
   test.each<Partial<Node>>([{ isStandby: true }, { isSealed: true }])(

@@ -8,6 +8,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
 import type { JsonObject } from '../core/backend.ts';
+import { isUndecided } from '../core/exactly-once.ts';
 import { ServerError, isServerError } from '../errors.ts';
 import type { LogicalCall } from '../core/request-handling.ts';
 import { parseDurationSeconds } from '../duration.ts';
@@ -98,6 +99,14 @@ export class RequestHandler {
 
   /** Never rejects. */
   async handle(incoming: Incoming): Promise<Answer> {
+    try {
+      return await this.#answer(incoming);
+    } catch (error) {
+      return this.errorAnswer(error, incoming.id);
+    }
+  }
+
+  async #answer(incoming: Incoming): Promise<Answer> {
     this.#options.events.requestHandled();
     let isLocalOnly = false;
     try {
@@ -122,11 +131,14 @@ export class RequestHandler {
       if (isServerError(error, 'standby-please-forward')) {
         return await this.#forward(incoming, isLocalOnly);
       }
-      return this.errorAnswer(error, incoming.id);
+      throw error;
     }
   }
 
-  /** On the active node: what a standby has forwarded. Rejects with `no-leader` if it is not one. */
+  /**
+   * On the active node: what a standby has forwarded. Rejects where no answer of this node could be
+   * the last word: it is not the active one, or cannot say what became of the request.
+   */
   async serveForwarded(request: WireRequest): Promise<WireResponse> {
     const { core, position } = this.#options;
     if (core.isSealed() || core.standby()) {
@@ -134,7 +146,17 @@ export class RequestHandler {
     }
     const rawHeaders = Object.entries(request.headers).flat();
     const head = readHead(rawHeaders);
-    const answer = await this.handle({ ...request, rawHeaders, head, isForwarded: true });
+    const { stamp, ...rest } = request;
+    const stamped = stamp && { stamp, isRepeated: stamp.isRepeated };
+    const incoming = { ...rest, rawHeaders, head, isForwarded: true, stamped };
+    const answer = await this.#answer(incoming).catch((error: unknown) => {
+      const { code } = toServerError(error);
+      if (code === 'outcome-unknown' || code === 'session-expired') throw error;
+      // A refusal that decides nothing says nothing of the attempt before this one.
+      if (stamped?.isRepeated === true && isUndecided(code)) throw undecidedError(error);
+      if (code === 'no-leader') throw error;
+      return this.errorAnswer(error, request.id);
+    });
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
     const headers = headerRecord(answer.headers);
     return { status: answer.status, headers, body, index: position.appliedIndex() };
@@ -166,6 +188,7 @@ export class RequestHandler {
       clientToken: head.token,
       remoteAddress: incoming.remoteAddress,
       forwarded: incoming.isForwarded,
+      stamped: incoming.stamped,
       ...(head.wrapTtl === '' ? {} : { wrapTtlSeconds: wrapTtl(head.wrapTtl) }),
     };
     const response = await this.#options.core.handleRequest(call);
@@ -272,12 +295,14 @@ export class RequestHandler {
         return { status, headers: [...this.#headers('application/json'), ...headers], body };
       }
       events.requestForwarded();
-      const response = await forwardToActive(forwarding, incoming);
-      if (response !== undefined) {
-        await this.#awaitForwarded(incoming, response.index);
-        return answerOf(response);
-      }
-      return await this.#handleHere(incoming, parseTarget(incoming.method, incoming.url));
+      const target = parseTarget(incoming.method, incoming.url);
+      const forwarded = await forwardToActive(forwarding, incoming, {
+        isRepeatable: isRepeatable(target),
+        handleHere: (stamped) => this.#handleHere({ ...incoming, stamped }, target),
+      });
+      if (forwarded.kind === 'here') return forwarded.answer;
+      await this.#awaitForwarded(incoming, forwarded.response.index);
+      return answerOf(forwarded.response);
     } catch (error) {
       // Leadership came and went between the two: nothing was executed.
       const known = isServerError(error, 'standby-please-forward')
@@ -314,6 +339,16 @@ export function newRequestId(): string {
 
 function placementOf(fallback: Fallback): Placement {
   return fallback === 'fail' ? 'fail' : 'forward';
+}
+
+/** What these do is not written to storage, so nothing could tell that it was done before. */
+function isRepeatable({ path }: RequestTarget): boolean {
+  return !ACTIVE_ONLY.has(path);
+}
+
+function undecidedError(cause: unknown): ServerError {
+  const reason = 'the request was forwarded and its outcome is unknown: it could not be found out';
+  return new ServerError('outcome-unknown', reason, { cause });
 }
 
 function wrapTtl(text: string): number {
