@@ -101,6 +101,13 @@ function createSystemPorts(wiring: BackendWiring): SystemPorts {
       challenge: (nodeId) => core().bootstrapChallenge(nodeId),
       answer: (answer) => core().bootstrapAnswer(answer),
       removeServer: (id) => replication.removeServer(id),
+      promoteServer: (id) => replication.promoteServer(id),
+      demoteServer: (id) => replication.demoteServer(id),
+      autopilot: {
+        state: () => replication.autopilotState(),
+        configuration: () => replication.autopilotConfiguration(),
+        set: (change) => replication.setAutopilotConfiguration(change),
+      },
     },
     keyStatus: () => core().keyStatus(),
     metrics: wiring.metrics,
@@ -111,6 +118,7 @@ function createSystemPorts(wiring: BackendWiring): SystemPorts {
     }),
     ...(stateHash === undefined ? {} : { stateHash }),
     isStandby: () => core().standby(),
+    version: wiring.version,
     clock,
   };
 }

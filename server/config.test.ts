@@ -24,6 +24,7 @@ test('defaults are those of OpenBao', () => {
       node_id: undefined,
       max_entry_size: 1_048_576,
       trailing_logs: 10_240,
+      autopilot_server_stabilization_time: 10_000,
       commit_notify: 'push',
       commit_timeout: 50,
       leader_lease: 'off',

@@ -65,6 +65,8 @@ const RAFT = {
   /** No more than the log takes: it cannot write a larger entry, and a node whose log fails ends. */
   max_entry_size: integer(MIB, { min: 64 * KIB, max: 8 * MIB }),
   // Ours.
+  /** How long a server must be healthy to become a voter, until `autopilot/configuration` says. */
+  autopilot_server_stabilization_time: durationMs(10 * SECOND, { min: 0, max: HOUR }),
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */
   commit_notify: oneOf(['push', 'piggyback'], 'push'),
   commit_timeout: durationMs(50, { min: 1, max: 10 * SECOND }),
@@ -109,7 +111,13 @@ const IGNORED = [
   'telemetry',
 ];
 
-const IGNORED_OF_RAFT = ['snapshot_threshold', 'snapshot_interval', 'max_transaction_size'];
+const IGNORED_OF_RAFT = [
+  'snapshot_threshold',
+  'snapshot_interval',
+  'max_transaction_size',
+  'autopilot_update_interval',
+  'autopilot_reconcile_interval',
+];
 
 /** Keys of `storage "raft"` that may also stand at the top level. */
 const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'fsm_mode', 'log_thread'];

@@ -215,8 +215,13 @@ function coreSettings(
 }
 
 function raftSettings({ raft }: Config): ReplicaSettings {
+  const defaults = replicaSettings(raft.performance_multiplier);
   return {
-    ...replicaSettings(raft.performance_multiplier),
+    ...defaults,
+    autopilot: {
+      ...defaults.autopilot,
+      serverStabilizationMs: raft.autopilot_server_stabilization_time,
+    },
     commitNotify:
       raft.commit_notify === 'push'
         ? { kind: 'push' }

@@ -91,7 +91,13 @@ function nodeConfig(settings: NodeSettings): object {
   const cluster = `${settings.host}:${settings.clusterPort}`;
   return {
     storage: {
-      raft: { path: join(settings.directory, 'raft'), node_id: settings.id, ...settings.storage },
+      raft: {
+        path: join(settings.directory, 'raft'),
+        node_id: settings.id,
+        // A node that has caught up counts at once: nothing here fails on its own.
+        autopilot_server_stabilization_time: 0,
+        ...settings.storage,
+      },
     },
     listener: {
       tcp: { address: api, cluster_address: cluster, tls_disable: true, ...settings.listener },

@@ -106,11 +106,19 @@ function systemPorts(core: () => Core, memory: MemoryNode): SystemPorts {
       challenge: (nodeId) => core().bootstrapChallenge(nodeId),
       answer: (answer) => core().bootstrapAnswer(answer),
       removeServer: (id) => memory.replication.removeServer(id),
+      promoteServer: (id) => memory.replication.promoteServer(id),
+      demoteServer: (id) => memory.replication.demoteServer(id),
+      autopilot: {
+        state: () => memory.replication.autopilotState(),
+        configuration: () => memory.replication.autopilotConfiguration(),
+        set: (change) => memory.replication.setAutopilotConfiguration(change),
+      },
     },
     keyStatus: () => core().keyStatus(),
     metrics: async () => '',
     hostInfo: () => ({}),
     isStandby: () => core().standby(),
+    version: '0.1.0',
     clock: () => NOW_MS,
   };
 }

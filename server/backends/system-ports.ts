@@ -11,7 +11,7 @@ import type {
   Namespace,
   TokenEntry,
 } from '../core/backend.ts';
-import type { ClusterServer } from '../core/ports.ts';
+import type { AutopilotConfiguration, AutopilotState, ClusterServer } from '../core/ports.ts';
 
 /** Which table a mount belongs to: `secret` is reached at its path, `auth` below `auth/`. */
 export type MountTableKind = 'secret' | 'auth';
@@ -152,6 +152,14 @@ export type SystemPorts = {
     }): Promise<JsonObject>;
     /** Throws `no-leader` where this node does not lead. */
     removeServer(id: string): Promise<void>;
+    promoteServer(id: string): Promise<void>;
+    demoteServer(id: string): Promise<void>;
+    readonly autopilot: {
+      /** Undefined where nothing is known yet. */
+      state(): AutopilotState | undefined;
+      configuration(): AutopilotConfiguration;
+      set(change: Partial<AutopilotConfiguration>): Promise<void>;
+    };
   };
   readonly keyStatus: () => {
     readonly term: number;
@@ -165,6 +173,8 @@ export type SystemPorts = {
   readonly stateHash?: () => Promise<{ readonly index: number; readonly hash: string }>;
   /** A refusal that rests on local data alone may be lag: a standby forwards instead. */
   readonly isStandby: () => boolean;
+  /** Of this program. */
+  readonly version: string;
   /** Milliseconds since the epoch. */
   readonly clock: () => number;
 };

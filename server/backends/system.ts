@@ -20,15 +20,11 @@ import {
   resultantAcl,
 } from './system-access.ts';
 import {
-  answerChallenge,
-  createChallenge,
   hostInfo,
   keyStatus,
   listNamespaces,
   metrics,
-  raftConfiguration,
   readHaStatus,
-  removePeer,
   seal,
   stateHash,
   stepDown,
@@ -49,6 +45,17 @@ import {
   readPolicy,
   writePolicy,
 } from './system-policies.ts';
+import {
+  answerChallenge,
+  createChallenge,
+  demotePeer,
+  promotePeer,
+  raftConfiguration,
+  readAutopilotConfiguration,
+  readAutopilotState,
+  removePeer,
+  writeAutopilotConfiguration,
+} from './system-raft.ts';
 import type { SystemHandler, SystemPorts } from './system-ports.ts';
 
 export type { SystemPorts } from './system-ports.ts';
@@ -122,6 +129,13 @@ const ROUTES: readonly Route[] = [
   { pattern: /^host-info$/, operations: { read: hostInfo } },
   { pattern: /^storage\/raft\/configuration$/, operations: { read: raftConfiguration } },
   { pattern: /^storage\/raft\/remove-peer$/, operations: writes(removePeer) },
+  { pattern: /^storage\/raft\/promote$/, operations: writes(promotePeer) },
+  { pattern: /^storage\/raft\/demote$/, operations: writes(demotePeer) },
+  { pattern: /^storage\/raft\/autopilot\/state$/, operations: { read: readAutopilotState } },
+  {
+    pattern: /^storage\/raft\/autopilot\/configuration$/,
+    operations: writes(writeAutopilotConfiguration, { read: readAutopilotConfiguration }),
+  },
   { pattern: /^storage\/raft\/bootstrap\/challenge$/, operations: writes(createChallenge) },
   { pattern: /^storage\/raft\/bootstrap\/answer$/, operations: writes(answerChallenge) },
 ];
@@ -166,6 +180,10 @@ export function createSystem(ports: SystemPorts): Backend {
         'storage/raft/bootstrap/challenge',
         'storage/raft/bootstrap/answer',
         'storage/raft/remove-peer',
+        'storage/raft/promote',
+        'storage/raft/demote',
+        'storage/raft/autopilot/state',
+        'storage/raft/autopilot/configuration',
       ],
     },
     handle: async (request) => {

@@ -162,6 +162,47 @@ export type ClusterServer = {
   readonly isLeader: boolean;
 };
 
+/** How the leader tends the cluster (OpenBao's autopilot). */
+export type AutopilotConfiguration = {
+  readonly cleanupDeadServers: boolean;
+  /** Quiet for longer, a server is unhealthy. */
+  readonly lastContactThresholdMs: number;
+  /** Quiet for longer, it is dead, if dead servers are cleaned up. */
+  readonly deadServerLastContactThresholdMs: number;
+  /** So many entries behind, a server is still healthy. */
+  readonly maxTrailingLogs: number;
+  /** Cleaning up leaves at least so many that vote, or will. */
+  readonly minQuorum: number;
+  /** So long a server must be healthy before it becomes a voter. */
+  readonly serverStabilizationMs: number;
+};
+
+export type AutopilotServer = {
+  readonly id: string;
+  readonly address: string;
+  readonly status: 'leader' | 'voter' | 'non-voter';
+  /** What it shall be. */
+  readonly nodeType: 'voter' | 'non-voter';
+  readonly nodeStatus: 'alive' | 'left';
+  readonly lastContactMs: number;
+  readonly lastTerm: number;
+  /** Applied there. */
+  readonly lastIndex: number;
+  readonly isHealthy: boolean;
+  /** For how long `isHealthy` has been what it is. */
+  readonly stableMs: number;
+};
+
+export type AutopilotState = {
+  readonly isHealthy: boolean;
+  /** So many healthy voters may fail before writes stop. */
+  readonly failureTolerance: number;
+  readonly leader: string;
+  readonly voters: readonly string[];
+  readonly nonVoters: readonly string[];
+  readonly servers: readonly AutopilotServer[];
+};
+
 /** The life of this node as a member of the cluster, and the cluster's membership. */
 export type Replication = {
   /** Whether this node's disk holds replicated state, be it founded here or received. */
@@ -183,8 +224,20 @@ export type Replication = {
     readonly address: string;
     readonly nonVoter?: boolean | undefined;
   }): Promise<void>;
-  /** Leader only. Resolves once the server is no longer part of the configuration. */
+  /**
+   * Leader only. Resolves once the server is no longer part of the configuration, and enough of the
+   * others know that to go on without it; at once if it is not part of it.
+   */
   removeServer(id: string): Promise<void>;
+  /** Leader only. Lets a server that was to stay without a vote become a voter. */
+  promoteServer(id: string): Promise<void>;
+  /** Leader only. Takes the vote of a server, for good. */
+  demoteServer(id: string): Promise<void>;
+  /** Undefined where this node does not lead, or has only just begun to. */
+  autopilotState(): AutopilotState | undefined;
+  autopilotConfiguration(): AutopilotConfiguration;
+  /** Leader only. Resolves when it is replicated. */
+  setAutopilotConfiguration(change: Partial<AutopilotConfiguration>): Promise<void>;
 };
 
 /** How the joiner reaches the API of the node that it was told to ask. */

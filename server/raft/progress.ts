@@ -31,6 +31,8 @@ export type ProgressStatus = {
   readonly kind: 'probe' | 'replicate' | 'snapshot';
   readonly appliedIndex: number;
   readonly recentActive: boolean;
+  /** Since the server was last heard, or since it is known in this term. */
+  readonly quietTicks: number;
 };
 
 /**
@@ -52,6 +54,7 @@ export class Progress {
   #sentCommit = 0;
   #appliedIndex = 0;
   #recentActive: boolean;
+  #quietTicks = 0;
 
   constructor(start: {
     readonly nextIndex: number;
@@ -116,12 +119,18 @@ export class Progress {
       kind: this.#kind,
       appliedIndex: this.#appliedIndex,
       recentActive: this.#recentActive,
+      quietTicks: this.#quietTicks,
     };
+  }
+
+  tick(): void {
+    this.#quietTicks += 1;
   }
 
   /** The server has answered something. Answers can overtake each other, so the index may be old. */
   hear(appliedIndex: number): void {
     this.#recentActive = true;
+    this.#quietTicks = 0;
     this.#appliedIndex = Math.max(this.#appliedIndex, appliedIndex);
   }
 

@@ -133,6 +133,7 @@ export class Replication {
       kind: 'replicate',
       appliedIndex: this.#log.appliedIndex,
       recentActive: true,
+      quietTicks: 0,
     };
     const rows = new Map([[this.#options.id, own]]);
     for (const [id, { progress }] of this.#peers) rows.set(id, progress.status());
@@ -246,7 +247,10 @@ export class Replication {
     }
 
     this.leaveJointIfDue();
-    for (const peer of this.#peers.values()) peer.commitTimerTicks -= 1;
+    for (const peer of this.#peers.values()) {
+      peer.progress.tick();
+      peer.commitTimerTicks -= 1;
+    }
     this.#heartbeatElapsedTicks += 1;
     if (this.#options.heartbeatTicks <= this.#heartbeatElapsedTicks) {
       this.#heartbeatElapsedTicks = 0;

@@ -1,15 +1,28 @@
 /**
  * Who takes part. A server is added as a learner, which counts for nothing, and made a voter when
- * it has caught up: a majority never depends on a log that is not there (thesis §4.2.1).
+ * it is healthy and has caught up: a majority never depends on a log that is not there (thesis
+ * §4.2.1). The leader does that by itself, and if told so removes servers that are dead
+ * (`autopilot.ts` judges, this file acts). Changes that are due together are one joint change.
  *
- * That a learner is to stay one must outlive the leader that was told so, hence it is written to
- * the replicated store, under a key that holds nothing secret.
+ * Whose id returns: a node asks to be added only if its disk is empty. If its id is a member, what
+ * that had promised and acknowledged is gone with the disk. So it is removed first, and only when
+ * that is committed, added anew as a learner: from then on a majority of the others holds both
+ * changes, hence no vote and no acknowledgement of the newcomer can decide anything for who knows
+ * only the old member. What is left of the old one, a disk that was put aside, is a stranger to the
+ * cluster: its id is taken by the configured address (`Transport`).
+ *
+ * What is to outlive the leader that was told so (that a learner is to stay one, the settings) is
+ * written to the replicated store, under keys that hold nothing secret.
  */
 
-import type { PhysicalStore } from '../core/ports.ts';
+import type { AutopilotConfiguration, AutopilotState, PhysicalStore } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import type { Configuration, NodeId, Server } from '../raft/message.ts';
+import { Quorum } from '../raft/quorum.ts';
 import type { RaftStatus } from '../raft/raft.ts';
+import { findDemotions, findPromotions, findRemovals, HealthWatch } from './autopilot.ts';
+import type { Observation } from './autopilot.ts';
+import type { Clock } from './clock.ts';
 import type { ConfigureInput, RefusedConfiguration } from './driver-input.ts';
 import { noLeaderError } from './proposals.ts';
 import type { ReplicaSettings } from './settings.ts';
@@ -17,26 +30,33 @@ import type { ReplicaLogger } from './transport.ts';
 
 export type MembershipOptions = {
   readonly nodeId: NodeId;
+  readonly clock: Clock;
   readonly physical: PhysicalStore;
   readonly logger: ReplicaLogger;
-  readonly settings: Pick<ReplicaSettings, 'heartbeatMs' | 'electionTimeoutMs'>;
+  readonly settings: Pick<ReplicaSettings, 'heartbeatMs' | 'electionTimeoutMs' | 'autopilot'>;
   /** Undefined while this node takes no part. */
   status(): RaftStatus | undefined;
   configure(input: ConfigureInput): void;
 };
 
-/** A learner so close can be caught up within one append. */
-const PROMOTION_LAG_ENTRIES_MAX = 100;
+type Edit = (inForce: Configuration) => Configuration | undefined;
+
 /** For another change, or the first entry of a term, to be applied. */
 const CHANGE_TIMEOUT_MS = 10_000;
 const RETRY_MS = 50;
+/** How often the leader looks at its servers. */
+const AUTOPILOT_INTERVAL_MS = 200;
 const NON_VOTER_PREFIX = 'core/raft/non-voter/';
+const AUTOPILOT_KEY = 'core/raft/autopilot';
 
 export class Membership {
   readonly #options: MembershipOptions;
   /** Changes go one after the other; the last one under way. Never rejects. */
   #last: Promise<unknown> = Promise.resolve();
-  #isPromoting = false;
+  #watch: HealthWatch | undefined;
+  #state: AutopilotState | undefined;
+  #observedMs = 0;
+  #isReconciling = false;
 
   constructor(options: MembershipOptions) {
     this.#options = options;
@@ -48,73 +68,143 @@ export class Membership {
     readonly nonVoter?: boolean | undefined;
   }): Promise<void> {
     const { id, address } = server;
-    const status = this.#options.status();
-    if (status?.role !== 'leader') throw noLeaderError();
+    const status = this.#leaderStatus();
     const known = status.configuration.servers.find((each) => each.id === id);
     if (known !== undefined && known.address !== address && !(await this.#isSilent(id))) {
       throw new ServerError('conflict', `node id ${id} is in use by ${known.address}`);
     }
     if (id === status.id) return;
     await this.#markNonVoter(id, server.nonVoter === true);
-    // Only a node without data asks to be added. If it was a member before, what it had promised
-    // and acknowledged is gone: it must count for nothing until it has caught up again.
-    if (known !== undefined) await this.#change((inForce) => without(inForce, id));
-    await this.#change((inForce) => withServer(inForce, { id, address, suffrage: 'learner' }));
+    if (known !== undefined) await this.#change((inForce) => without(inForce, [id]));
+    await this.#change((inForce) => {
+      // Nobody else can be there: the newcomer has the address.
+      const ghosts = inForce.servers.filter((each) => each.address === address && each.id !== id);
+      refuseTooMany(inForce, ghosts);
+      const rest = without(inForce, idsOf(ghosts)) ?? inForce;
+      return withServer(rest, { id, address, suffrage: 'learner' });
+    });
     this.#options.logger.info({ peer: id, address }, 'server added');
   }
 
   async removeServer(id: NodeId): Promise<void> {
-    await this.#change((inForce) => without(inForce, id));
+    const { servers } = this.#leaderStatus().configuration;
+    if (!servers.some((each) => each.id === id)) return;
+    await this.#change((inForce) => refuseWithoutVoters(without(inForce, [id])));
+    await this.#settle();
     if (id !== this.#options.nodeId) await this.#markNonVoter(id, false);
     this.#options.logger.info({ peer: id }, 'server removed');
   }
 
-  /** Called after each turn of a leader: promotes the learner that is ready for it. */
-  observe(status: RaftStatus): void {
-    if (this.#isPromoting || status.role !== 'leader') return;
-    const ready = status.configuration.servers.find((server) => this.#isReady(server, status));
-    if (ready === undefined) return;
-    this.#isPromoting = true;
-    void this.#promote(ready);
+  /** Takes the mark away; the vote follows as for a server that has just been added. */
+  async promoteServer(id: NodeId): Promise<void> {
+    this.#requireMember(id);
+    if (!this.#isNonVoter(id)) throw new ServerError('internal', 'server is not a non-voter');
+    await this.#markNonVoter(id, false);
   }
 
-  #isReady({ id, suffrage }: Server, { progress, lastIndex }: RaftStatus): boolean {
-    if (suffrage !== 'learner') return false;
-    const peer = progress.get(id);
-    if (peer?.kind !== 'replicate' || !peer.recentActive) return false;
-    if (lastIndex - peer.matchIndex > PROMOTION_LAG_ENTRIES_MAX) return false;
-    return this.#options.physical.get(NON_VOTER_PREFIX + id) === undefined;
+  async demoteServer(id: NodeId): Promise<void> {
+    this.#requireMember(id);
+    if (this.#isNonVoter(id)) throw new ServerError('internal', 'server is already a non-voter');
+    refuseWithoutVoters(withSuffrage(this.#leaderStatus().configuration, [id], 'learner'));
+    await this.#markNonVoter(id, true);
+    await this.#change((inForce) => refuseWithoutVoters(withSuffrage(inForce, [id], 'learner')));
+    await this.#settle();
+    this.#options.logger.info({ peer: id }, 'server demoted');
   }
 
-  /** Never rejects: what fails is tried again after a later turn. */
-  async #promote({ id, address }: Server): Promise<void> {
+  autopilotState(): AutopilotState | undefined {
+    return this.#state;
+  }
+
+  autopilotConfiguration(): AutopilotConfiguration {
+    return { ...this.#options.settings.autopilot, ...this.#storedAutopilot() };
+  }
+
+  async setAutopilotConfiguration(change: Partial<AutopilotConfiguration>): Promise<void> {
+    const text = JSON.stringify({ ...this.#storedAutopilot(), ...change });
+    const value = new TextEncoder().encode(text);
+    await this.#options.physical.write([{ kind: 'put', key: AUTOPILOT_KEY, value }]);
+  }
+
+  /** Called after each turn. */
+  observe(raft: RaftStatus): void {
+    if (raft.role !== 'leader') {
+      this.#watch = undefined;
+      this.#state = undefined;
+      return;
+    }
+    const nowMs = this.#options.clock.nowMs();
+    if (this.#watch?.term === raft.currentTerm && nowMs - this.#observedMs < AUTOPILOT_INTERVAL_MS)
+      return;
+    this.#observedMs = nowMs;
+    const configuration = this.autopilotConfiguration();
+    const isNonVoter = (id: NodeId): boolean => this.#isNonVoter(id);
+    const observation: Observation = { nowMs, raft, configuration, isNonVoter };
+    if (this.#watch?.term !== raft.currentTerm) this.#watch = new HealthWatch(observation);
+    this.#state = this.#watch.observe(observation);
+    if (!this.#isReconciling) this.#reconcile(this.#state, observation, this.#watch);
+  }
+
+  #reconcile(state: AutopilotState, observation: Observation, watch: HealthWatch): void {
+    const { configuration } = observation;
+    const promoted = findPromotions(state, observation, watch.stabilizationMs(observation));
+    const demoted = findDemotions(state);
+    const removed = findRemovals(state, configuration);
+    if (promoted.length + demoted.length + removed.length === 0) return;
+    this.#isReconciling = true;
+    void this.#tend({ promoted, demoted, removed });
+  }
+
+  /** Never rejects: what fails is tried again after a later look. */
+  async #tend(changes: {
+    readonly promoted: readonly NodeId[];
+    readonly demoted: readonly NodeId[];
+    readonly removed: readonly NodeId[];
+  }): Promise<void> {
     const { logger } = this.#options;
+    const { promoted, demoted, removed } = changes;
     try {
       await this.#change((inForce) => {
-        const isLearner = inForce.servers.some(
-          (server) => server.id === id && server.suffrage === 'learner',
-        );
-        return isLearner ? withServer(inForce, { id, address, suffrage: 'voter' }) : undefined;
+        // What an operator asked for in the meantime stands.
+        const wanted = promoted.filter((id) => !this.#isNonVoter(id));
+        const unwanted = demoted.filter((id) => this.#isNonVoter(id));
+        const voting = withSuffrage(inForce, wanted, 'voter') ?? inForce;
+        const voters = withSuffrage(voting, unwanted, 'learner') ?? voting;
+        const next = without(voters, removed) ?? voters;
+        return next === inForce ? undefined : next;
       });
-      logger.info({ peer: id }, 'server promoted');
+      for (const id of removed) await this.#markNonVoter(id, false);
+      logger.info(changes, 'servers tended');
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
-      logger.warn({ peer: id, reason: error.message }, 'server not promoted');
+      logger.warn({ ...changes, reason: error.message }, 'servers not tended');
     } finally {
-      this.#isPromoting = false;
+      this.#isReconciling = false;
     }
+  }
+
+  #leaderStatus(): RaftStatus {
+    const status = this.#options.status();
+    if (status?.role !== 'leader') throw noLeaderError();
+    return status;
+  }
+
+  #requireMember(id: NodeId): void {
+    const { servers } = this.#leaderStatus().configuration;
+    if (servers.some((each) => each.id === id)) return;
+    throw new ServerError('internal', `server ${id} not found in raft configuration`);
   }
 
   /** A node that has just gone still counts as active for up to an election timeout. */
   async #isSilent(id: NodeId): Promise<boolean> {
-    const { nodeId, physical, settings, status } = this.#options;
+    const { nodeId, clock, physical, settings, status } = this.#options;
     if (id === nodeId) return false;
     // Activity is also forgotten for a moment whenever the leader starts to count anew.
     const quietMs = 3 * settings.heartbeatMs;
-    const deadlineMs = performance.now() + 2 * settings.electionTimeoutMs;
-    let activeMs = performance.now();
-    while (performance.now() < deadlineMs) {
-      const nowMs = performance.now();
+    const deadlineMs = clock.nowMs() + 2 * settings.electionTimeoutMs;
+    let activeMs = clock.nowMs();
+    while (clock.nowMs() < deadlineMs) {
+      const nowMs = clock.nowMs();
       const progress = status()?.progress;
       if (progress === undefined || progress.get(id)?.recentActive === true) activeMs = nowMs;
       if (quietMs <= nowMs - activeMs) return true;
@@ -123,23 +213,35 @@ export class Membership {
     return false;
   }
 
+  #isNonVoter(id: NodeId): boolean {
+    return this.#options.physical.get(NON_VOTER_PREFIX + id) !== undefined;
+  }
+
   async #markNonVoter(id: NodeId, isNonVoter: boolean): Promise<void> {
     const { physical } = this.#options;
     const key = NON_VOTER_PREFIX + id;
-    if ((physical.get(key) !== undefined) === isNonVoter) return;
+    if (this.#isNonVoter(id) === isNonVoter) return;
     const value = new Uint8Array(0);
     await physical.write([isNonVoter ? { kind: 'put', key, value } : { kind: 'delete', key }]);
   }
 
-  #change(edit: (inForce: Configuration) => Configuration | undefined): Promise<void> {
+  /** What operators have set, and nothing else. */
+  #storedAutopilot(): Partial<AutopilotConfiguration> {
+    const stored = this.#options.physical.get(AUTOPILOT_KEY);
+    if (stored === undefined) return {};
+    const parsed: Partial<AutopilotConfiguration> = JSON.parse(new TextDecoder().decode(stored));
+    return parsed;
+  }
+
+  #change(edit: Edit): Promise<void> {
     const change = this.#last.then(() => this.#changeNow(edit));
     this.#last = change.catch(() => undefined);
     return change;
   }
 
-  async #changeNow(edit: (inForce: Configuration) => Configuration | undefined): Promise<void> {
-    const { physical } = this.#options;
-    const deadlineMs = performance.now() + CHANGE_TIMEOUT_MS;
+  async #changeNow(edit: Edit): Promise<void> {
+    const { clock, physical } = this.#options;
+    const deadlineMs = clock.nowMs() + CHANGE_TIMEOUT_MS;
     for (;;) {
       const result = await this.#propose(edit);
       switch (result.kind) {
@@ -151,7 +253,8 @@ export class Membership {
         case 'refused':
           throw new ServerError('conflict', `membership change refused: ${result.reason}`);
         case 'pending':
-          if (deadlineMs < performance.now()) {
+          this.#leaderStatus();
+          if (deadlineMs < clock.nowMs()) {
             throw new ServerError('conflict', 'another membership change is under way');
           }
           await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
@@ -159,32 +262,97 @@ export class Membership {
     }
   }
 
-  #propose(
-    edit: (inForce: Configuration) => Configuration | undefined,
-  ): Promise<RefusedConfiguration | { readonly kind: 'applied' }> {
+  #propose(edit: Edit): Promise<RefusedConfiguration | { readonly kind: 'applied' }> {
     return new Promise((resolve, reject) => {
-      // A standby may be behind: whether anything is to be changed is the leader's to say.
-      if (this.#options.status()?.role !== 'leader') {
+      if (this.#options.status() === undefined) {
         reject(noLeaderError());
         return;
       }
       const command = new Uint8Array(0);
       const proposal = { command, reject, resolve: () => resolve({ kind: 'applied' }) };
-      this.#options.configure({ kind: 'configure', edit, proposal, refused: resolve });
+      let isJoint = false;
+      const guarded: Edit = (inForce) => {
+        isJoint = inForce.joint !== undefined;
+        try {
+          // A joint configuration leads somewhere: what to change is known when it has been left.
+          return isJoint ? undefined : edit(inForce);
+        } catch (error) {
+          // Thrown in the loop's turn, it would end the node instead of this change.
+          reject(error);
+          return undefined;
+        }
+      };
+      const refused = (result: RefusedConfiguration): void =>
+        resolve(isJoint ? { kind: 'pending' } : result);
+      this.#options.configure({ kind: 'configure', edit: guarded, proposal, refused });
     });
+  }
+
+  /**
+   * Waits until the change is the whole cluster's: left by way of the joint configuration if there
+   * was one, and applied by a quorum of those who decide from now on. Before that, whoever does not
+   * know it would count on a server that its operator is about to switch off. If it takes too long
+   * the change is no less made.
+   */
+  async #settle(): Promise<void> {
+    const { clock, physical } = this.#options;
+    const deadlineMs = clock.nowMs() + CHANGE_TIMEOUT_MS;
+    let changedAtIndex: number | undefined;
+    while (clock.nowMs() < deadlineMs) {
+      const status = this.#options.status();
+      if (status?.role !== 'leader') return;
+      const { configuration, appliedIndex, progress } = status;
+      if (configuration.joint === undefined) {
+        changedAtIndex ??= appliedIndex;
+        const applied = new Quorum(configuration).index(
+          (id) => progress.get(id)?.appliedIndex ?? 0,
+        );
+        if (changedAtIndex <= applied) return;
+      }
+      await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
+    }
   }
 }
 
-function withServer({ servers }: Configuration, server: Server): Configuration {
-  const isKnown = servers.some((each) => each.id === server.id);
-  return {
-    servers: isKnown
-      ? servers.map((each) => (each.id === server.id ? server : each))
-      : [...servers, server],
-  };
+function idsOf(servers: readonly Server[]): NodeId[] {
+  return servers.map(({ id }) => id);
 }
 
-function without({ servers }: Configuration, id: NodeId): Configuration | undefined {
-  const rest = servers.filter((each) => each.id !== id);
+function withServer({ servers }: Configuration, server: Server): Configuration {
+  return { servers: [...servers.filter((each) => each.id !== server.id), server] };
+}
+
+/** Nothing, if all of them are that already. */
+function withSuffrage(
+  { servers }: Configuration,
+  ids: readonly NodeId[],
+  suffrage: 'voter' | 'learner',
+): Configuration | undefined {
+  const isMeant = (server: Server): boolean =>
+    ids.includes(server.id) && server.suffrage !== suffrage;
+  if (!servers.some(isMeant)) return undefined;
+  return { servers: servers.map((each) => (isMeant(each) ? { ...each, suffrage } : each)) };
+}
+
+function without({ servers }: Configuration, ids: readonly NodeId[]): Configuration | undefined {
+  const rest = servers.filter((each) => !ids.includes(each.id));
   return rest.length === servers.length ? undefined : { servers: rest };
+}
+
+/** hashicorp/raft's text. */
+function refuseWithoutVoters(next: Configuration | undefined): Configuration | undefined {
+  if (next === undefined || new Quorum(next).voters.length > 0) return next;
+  throw new ServerError('internal', 'need at least one voter in configuration');
+}
+
+/** hashicorp/raft-autopilot's rule and text: a majority is not removed by an address. */
+function refuseTooMany(inForce: Configuration, ghosts: readonly Server[]): void {
+  const quorum = new Quorum(inForce);
+  const lost = new Set(idsOf(ghosts));
+  if (quorum.isMet((id) => !lost.has(id))) return;
+  throw new ServerError(
+    'internal',
+    'Preventing server addition that would require removal of too many servers and cause ' +
+      'cluster instability',
+  );
 }

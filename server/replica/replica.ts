@@ -162,6 +162,7 @@ class Node implements Replica {
     };
     this.#membership = new Membership({
       nodeId,
+      clock,
       physical: this.physical,
       logger,
       settings,
@@ -176,6 +177,11 @@ class Node implements Replica {
       configuration: () => this.#configuration(),
       addServer: (server) => this.#membership.addServer(server),
       removeServer: (id) => this.#membership.removeServer(id),
+      promoteServer: (id) => this.#membership.promoteServer(id),
+      demoteServer: (id) => this.#membership.demoteServer(id),
+      autopilotState: () => this.#membership.autopilotState(),
+      autopilotConfiguration: () => this.#membership.autopilotConfiguration(),
+      setAutopilotConfiguration: (change) => this.#membership.setAutopilotConfiguration(change),
     };
   }
 

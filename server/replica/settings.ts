@@ -1,5 +1,8 @@
 /** What an operator may set of a replica, each with its unit and its origin. */
 
+import type { AutopilotConfiguration } from '../core/ports.ts';
+import { DEFAULT_AUTOPILOT } from './autopilot.ts';
+
 export type ReplicaSettings = {
   readonly heartbeatMs: number;
   /** A follower waits for a random time in `[electionTimeoutMs, 2 * electionTimeoutMs)`. */
@@ -25,6 +28,8 @@ export type ReplicaSettings = {
   readonly snapshotBytesMax: number;
   /** What all snapshots on their way to followers may take of the network; 0 for no limit. */
   readonly snapshotBytesPerSecond: number;
+  /** What holds as long as no operator has set something else for the whole cluster. */
+  readonly autopilot: AutopilotConfiguration;
 };
 
 const MIB = 1024 * 1024;
@@ -51,5 +56,6 @@ export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
     snapshotBytesMax: 16 * 1024 * MIB,
     // A gigabyte in a quarter of a minute, and half of what one thread can encrypt is left.
     snapshotBytesPerSecond: 64 * MIB,
+    autopilot: DEFAULT_AUTOPILOT,
   };
 }

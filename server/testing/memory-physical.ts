@@ -22,6 +22,7 @@ import type {
   Replication,
   Tenure,
   WriteOperation,
+  AutopilotConfiguration,
 } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import { checkKeys, encodeCommit } from '../replica/physical.ts';
@@ -52,6 +53,15 @@ export type MemoryCluster = {
   depose(): void;
   /** Every batch committed so far, oldest first; batch `i` has index `i + 1`. */
   committed(): readonly (readonly WriteOperation[])[];
+};
+
+const DEFAULT_AUTOPILOT: AutopilotConfiguration = {
+  cleanupDeadServers: false,
+  lastContactThresholdMs: 10_000,
+  deadServerLastContactThresholdMs: 86_400_000,
+  maxTrailingLogs: 1000,
+  minQuorum: 0,
+  serverStabilizationMs: 10_000,
 };
 
 type Shared = {
@@ -317,6 +327,12 @@ class Node implements MemoryNode {
       removeServer: async (id) => {
         shared.servers = shared.servers.filter((each) => each.id !== id);
       },
+      // Of a server's health nothing is known here.
+      promoteServer: async () => undefined,
+      demoteServer: async () => undefined,
+      autopilotState: () => undefined,
+      autopilotConfiguration: () => DEFAULT_AUTOPILOT,
+      setAutopilotConfiguration: async () => undefined,
     };
   }
 }

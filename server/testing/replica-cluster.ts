@@ -12,6 +12,7 @@ import { createClusterCredentials } from '../cluster/credentials.ts';
 import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
+import { DEFAULT_AUTOPILOT } from '../replica/autopilot.ts';
 import { cuttable } from './cuttable-network.ts';
 import type { CuttableNetwork } from './cuttable-network.ts';
 import { systemClock } from '../replica/clock.ts';
@@ -27,6 +28,9 @@ import type { ReplicaSettings } from '../replica/settings.ts';
 
 /** Longer than any election on a busy machine; a test that needs it has failed. */
 export const DEADLINE_MS = 20_000;
+
+/** A node that has caught up need not prove itself for seconds. */
+export const PROMPT_AUTOPILOT = { ...DEFAULT_AUTOPILOT, serverStabilizationMs: 0 };
 
 export const silentLogger = { info() {}, warn() {}, error() {} };
 
@@ -102,7 +106,7 @@ export class ReplicaCluster {
       store: storage.store,
       snapshotDirectory: storage.snapshotDirectory,
       network: peers,
-      settings: { ...replicaSettings(), ...settings },
+      settings: { ...replicaSettings(), autopilot: PROMPT_AUTOPILOT, ...settings },
       logger: silentLogger,
     };
     const replica = await openReplica({

@@ -1,6 +1,7 @@
 /** `SystemPorts` in memory, for the tests of the system backend. */
 
 import type { TokenEntry } from '../../core/backend.ts';
+import type { AutopilotConfiguration, AutopilotState } from '../../core/ports.ts';
 import { readOnlyError, standbyPleaseForwardError } from '../../errors.ts';
 import { createSystem } from '../system.ts';
 import type {
@@ -30,6 +31,17 @@ export type SystemNodeOptions = {
   readonly acl?: Partial<AclPort>;
   readonly isStandby?: boolean;
   readonly hasStateHash?: boolean;
+  readonly autopilotState?: AutopilotState;
+  readonly autopilotConfiguration?: Partial<AutopilotConfiguration>;
+};
+
+const AUTOPILOT: AutopilotConfiguration = {
+  cleanupDeadServers: false,
+  lastContactThresholdMs: 10_000,
+  deadServerLastContactThresholdMs: 24 * 3_600_000,
+  maxTrailingLogs: 1000,
+  minQuorum: 0,
+  serverStabilizationMs: 10_000,
 };
 
 export function createSystemNode(options: SystemNodeOptions = {}): SystemNode {
@@ -108,6 +120,13 @@ export function createSystemNode(options: SystemNodeOptions = {}): SystemNode {
       challenge: async (nodeId) => ({ challenge: nodeId }),
       answer: async (answer) => ({ given: { ...answer } }),
       removeServer: (id) => act('removeServer', id),
+      promoteServer: (id) => act('promoteServer', id),
+      demoteServer: (id) => act('demoteServer', id),
+      autopilot: {
+        state: () => options.autopilotState,
+        configuration: () => ({ ...AUTOPILOT, ...options.autopilotConfiguration }),
+        set: (change) => act('setAutopilot', change),
+      },
     },
     keyStatus: () => ({ term: 1, installTimeMs: NOW_MS, encryptions: 3 }),
     metrics: async () => '# HELP x y\nx 1\n',
@@ -116,6 +135,7 @@ export function createSystemNode(options: SystemNodeOptions = {}): SystemNode {
       ? { stateHash: async () => ({ index: 9, hash: 'abc' }) }
       : {}),
     isStandby: () => isStandby,
+    version: '0.1.0',
     clock: () => NOW_MS,
   };
   return { send: sender(createSystem(ports), view), view, mounts, policies, tokens, calls };

@@ -361,7 +361,12 @@ const BREACHES: readonly (readonly [InvariantId, string, (trio: Trio) => void])[
     'I16',
     'a next index at the match index',
     (trio) => {
-      const row = { kind: 'replicate', appliedIndex: 0, recentActive: true } as const;
+      const row = {
+        kind: 'replicate',
+        appliedIndex: 0,
+        recentActive: true,
+        quietTicks: 0,
+      } as const;
       const progress = new Map([['n2', { matchIndex: 0, nextIndex: 0, ...row }]]);
       trio.change('n1', { progress });
     },
