@@ -21,7 +21,7 @@ import type { CoreOptions, HaState, Leader } from './core-options.ts';
 import type { Barrier } from './barrier.ts';
 import { RequestLedger } from './exactly-once.ts';
 import { NodeLife } from './node-life.ts';
-import { handleCancelableRequest } from './request-handling.ts';
+import { handleCancelableRequest, mayWrite } from './request-handling.ts';
 import type { LogicalCall } from './request-handling.ts';
 import type { SealStatus } from './seal.ts';
 import type { Services } from './services.ts';
@@ -57,9 +57,10 @@ export class Core {
       const scene = { services, isStandby, earlyForward, defaultLeaseTtlSeconds };
       if (call.stamped === undefined || isStandby)
         return await handleCancelableRequest(call, scene);
-      return await this.#ledger.run(call.stamped, (origin) =>
-        handleCancelableRequest(call, { ...scene, origin }),
-      );
+      return await this.#ledger.run(call.stamped, {
+        isWrite: mayWrite(call.operation),
+        execute: (origin) => handleCancelableRequest(call, { ...scene, origin }),
+      });
     } catch (error) {
       const isReadOnly = isServerError(error, 'read-only');
       if (!isReadOnly && !isServerError(error, 'standby-please-forward')) throw error;

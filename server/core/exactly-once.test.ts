@@ -140,6 +140,21 @@ test('a refusal of a repetition stands: it is recorded before it is told', async
   expect(await versionOf(subject, subject.core)).toBe(1);
 });
 
+test('a read that comes again is of now, and writes nothing', async () => {
+  const subject = await start();
+  const { core, memory } = subject;
+  const read = { operation: 'read' as const, path: 'secret/metadata/a', stamped: stamped() };
+  expect(await ask(subject, core, read)).toBeUndefined();
+  await ask(subject, core, { ...write('1', stamped()), stamped: undefined });
+  const batches = memory.committed().length;
+  const again = await ask(subject, core, {
+    ...read,
+    stamped: { ...read.stamped, isRepeated: true },
+  });
+  expect(again?.data?.['current_version']).toBe(1);
+  expect(memory.committed().length).toBe(batches);
+});
+
 test('an execution that outlives its node’s office writes nothing, even in the next', async () => {
   const subject = await start();
   const { core, memory, other } = subject;

@@ -6,8 +6,8 @@
  * - If all that a request writes is one transaction, the stamp and the answer are part of it.
  * - Otherwise its beginning is recorded before anything else is written, and its answer after. In
  *   between nobody can tell how far it came: a repetition gets `response-lost`, not a second try.
- * - A repetition that writes nothing is recorded, too, before it is answered: only the log can say
- *   that the attempts before it never will take effect either.
+ * - A repeated write that comes to nothing is recorded, too, before it is answered: only the log can
+ *   say that the attempts before it never will take effect either.
  *
  * At most one execution is under way here: a repetition that arrives meanwhile gets the same
  * answer. An execution that outlives this node's office cannot record, hence not write, anything.
@@ -28,6 +28,12 @@ export type StampedRequest = {
   readonly stamp: RequestStamp;
   /** An earlier attempt was handed over, and nobody knows what became of it. */
   readonly isRepeated: boolean;
+};
+
+export type Execution = {
+  /** A read that comes again is read again: nothing needs to be recorded of it. */
+  readonly isWrite: boolean;
+  readonly execute: (origin: RequestOrigin) => Promise<LogicalResponse | undefined>;
 };
 
 /** Longer answers are not kept; below what the state machine takes, with room for the seal. */
@@ -67,16 +73,13 @@ export class RequestLedger {
     this.#physical = physical;
   }
 
-  /** Runs `execute` unless the request took effect before; then its answer is what it was. */
-  async run(
-    request: StampedRequest,
-    execute: (origin: RequestOrigin) => Promise<LogicalResponse | undefined>,
-  ): Promise<LogicalResponse | undefined> {
+  /** Executes the request unless it took effect before; then its answer is what it was. */
+  async run(request: StampedRequest, execution: Execution): Promise<LogicalResponse | undefined> {
     const { session, sequence } = request.stamp;
     const name = `${session}/${sequence}`;
     const underWay = this.#underWay.get(name);
     if (underWay !== undefined) return underWay;
-    const run = this.#run(request, execute);
+    const run = this.#run(request, execution);
     this.#underWay.set(name, run);
     try {
       return await run;
@@ -87,19 +90,20 @@ export class RequestLedger {
 
   async #run(
     { stamp, isRepeated }: StampedRequest,
-    execute: (origin: RequestOrigin) => Promise<LogicalResponse | undefined>,
+    { isWrite, execute }: Execution,
   ): Promise<LogicalResponse | undefined> {
     const recorded = this.#physical.recorded(stamp);
     if (recorded.kind === 'expired') throw expiredError();
     if (recorded.kind === 'recorded') return this.#replay(stamp, recorded.result);
     const origin = new RequestOrigin(this.#barrier, stamp);
+    const mustRecord = isRepeated && isWrite;
     try {
       const response = await execute(origin);
-      if (isRepeated && !origin.isRecorded) await origin.record({ response: response ?? null });
+      if (mustRecord && !origin.isRecorded) await origin.record({ response: response ?? null });
       return response;
     } catch (error) {
       if (error instanceof RefusedRequest) return this.#refused(stamp, error);
-      if (!isRepeated || origin.isRecorded || !isDecided(error)) throw error;
+      if (!mustRecord || origin.isRecorded || !isDecided(error)) throw error;
       return await this.#recordError(stamp, origin, error);
     }
   }

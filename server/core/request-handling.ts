@@ -118,8 +118,8 @@ function handleBy(
   request: LogicalRequest,
   origin: RequestOrigin | undefined,
 ): Promise<LogicalResponse | undefined> {
-  const isWrite = WRITES.has(request.operation);
-  if (origin === undefined || !isWrite || backend.isOneTransaction?.(request) === true) {
+  const isPlain = origin === undefined || !mayWrite(request.operation);
+  if (isPlain || backend.isOneTransaction?.(request) === true) {
     return backend.handle(request);
   }
   return origin.bracket(() => backend.handle(request));
@@ -146,6 +146,10 @@ async function handleLimitedUse(
   } finally {
     if (token.numUses === REVOCATION_PENDING) await services.tokens.revokeTree(token.id);
   }
+}
+
+export function mayWrite(operation: Operation): boolean {
+  return WRITES.has(operation);
 }
 
 function checkCall(call: LogicalCall): void {
