@@ -6,12 +6,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 const CLI = fileURLToPath(new URL('../../scripts/baobench.js', import.meta.url));
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 10_000;
-const ERROR_OUTPUT_CHARS_MAX = 4_000;
+const OUTPUT_CHARS_MAX = 4_000;
 
 export type NodeSettings = {
   readonly id: string;
@@ -36,6 +37,8 @@ export type NodeProcess = {
   readonly clusterAddress: string;
   readonly processId: number;
   isRunning(): boolean;
+  /** The last that it wrote to stderr. */
+  errorOutput(): string;
   kill(signal: NodeJS.Signals): void;
   /** Asks it to stop, insists after ten seconds, and resolves when it is gone. */
   stop(): Promise<void>;
@@ -66,7 +69,8 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
       resolve();
     });
   });
-  await untilListening(child, settings.id);
+  const errorOutput = collect(child.stderr);
+  await untilListening(child, settings.id, errorOutput);
 
   return {
     id: settings.id,
@@ -74,6 +78,7 @@ export async function startNode(settings: NodeSettings): Promise<NodeProcess> {
     clusterAddress: `${settings.host}:${settings.clusterPort}`,
     processId: child.pid ?? 0,
     isRunning: () => child.exitCode === null && child.signalCode === null,
+    errorOutput,
     kill: (signal) => void child.kill(signal),
     stop: async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;
@@ -110,26 +115,33 @@ function nodeConfig(settings: NodeSettings): object {
   };
 }
 
-function untilListening(child: ChildProcess, id: string): Promise<void> {
+/** Returns what tells the last of what a stream has brought. */
+function collect(stream: Readable | null): () => string {
+  let output = '';
+  stream?.setEncoding('utf8').on('data', (text: string) => {
+    output = (output + text).slice(-OUTPUT_CHARS_MAX);
+  });
+  return () => output;
+}
+
+function untilListening(child: ChildProcess, id: string, errorOutput: () => string): Promise<void> {
   return new Promise((resolve, reject) => {
-    let errorOutput = '';
-    let output = '';
     const timeout = setTimeout(() => {
       child.kill('SIGKILL');
-      reject(new Error(`node ${id} did not listen within ${START_TIMEOUT_MS} ms\n${errorOutput}`));
+      reject(
+        new Error(`node ${id} did not listen within ${START_TIMEOUT_MS} ms\n${errorOutput()}`),
+      );
     }, START_TIMEOUT_MS);
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      errorOutput = (errorOutput + text).slice(-ERROR_OUTPUT_CHARS_MAX);
-    });
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      output = (output + text).slice(-ERROR_OUTPUT_CHARS_MAX);
-      if (!output.includes('listening on')) return;
+    const output = collect(child.stdout);
+    child.stdout?.on('data', () => {
+      if (!output().includes('listening on')) return;
       clearTimeout(timeout);
       resolve();
     });
-    child.once('exit', (code, signal) => {
+    // When its output has been read to the end, too.
+    child.once('close', (code, signal) => {
       clearTimeout(timeout);
-      reject(new Error(`node ${id} ended with ${code ?? signal}\n${output}${errorOutput}`));
+      reject(new Error(`node ${id} ended with ${code ?? signal}\n${output()}${errorOutput()}`));
     });
   });
 }

@@ -70,8 +70,29 @@ export class ChaosCluster {
     return undefined;
   }
 
+  /** The node whose process holds a port, as `findOwner` finds it. */
+  ownerOf(
+    port: number,
+    findOwner: (port: number, processIds: readonly number[]) => number | undefined,
+  ): string | undefined {
+    const owner = findOwner(port, [...this.#processIds.values()]);
+    return this.ids.find((id) => owner !== undefined && this.#processIds.get(id) === owner);
+  }
+
+  node(id: string): ClusterNode {
+    const node = this.nodes.find((each) => each.id === id);
+    assert(node !== undefined, `no node ${id}`);
+    return node;
+  }
+
+  /** Throws for a process that has ended by itself: no nemesis expects that. */
   signal(id: string, signal: NodeJS.Signals): void {
-    process.kill(this.processId(id), signal);
+    try {
+      process.kill(this.processId(id), signal);
+    } catch (cause) {
+      const output = this.node(id).errorOutput();
+      throw new Error(`node ${id} has ended by itself\n${output}`, { cause });
+    }
   }
 
   raftDirectory(id: string): string {

@@ -82,7 +82,7 @@ export class Load {
     while (this.#nextArrivalMs <= nowMs) {
       const isLate = nowMs - this.#nextArrivalMs > LATE_MS_MAX;
       this.#nextArrivalMs += (-Math.log(1 - random.next()) * 1000) / operationsPerSecond;
-      const worker = isLate ? undefined : this.#idle.shift();
+      const worker = isLate ? undefined : this.#idle.pop();
       if (worker === undefined) this.droppedCount += 1;
       else this.#track(this.#run(worker));
     }

@@ -47,10 +47,14 @@ const WARM_UP_MS = 500;
 /** After the last cycle the load goes on: what was broken has to work again. */
 const COOL_DOWN_MS = 1_500;
 
-/** Throws where the run itself fails, as when a node does not come back. */
-export async function runChaos(options: RunOptions): Promise<RunReport> {
+/**
+ * Undefined where this process may not do what the nemesis does. Throws where the run itself fails,
+ * as when a node does not come back.
+ */
+export async function runChaos(options: RunOptions): Promise<RunReport | undefined> {
   const random = new Random(options.seed, 'nemesis');
   const stage = await stageOf(options.nemesis, { nodeCount: options.nodeCount, random });
+  if (stage === undefined) return undefined;
   try {
     const { cluster } = stage;
     const client = createKvClient(cluster.cluster.token);

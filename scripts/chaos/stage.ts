@@ -1,12 +1,23 @@
 /** A nemesis with the cluster that it needs around it. */
 
-import type { Random } from '../../server/testing/random.ts';
-import { startChaosCluster, type ChaosCluster } from './chaos-cluster.ts';
-import { createKillNemesis } from './nemesis-kill.ts';
-import { createPauseNemesis } from './nemesis-pause.ts';
-import type { Nemesis } from './nemesis.ts';
+import { join } from 'node:path';
 
-export const NEMESES = ['kill', 'pause'] as const;
+import type { NodeSettings } from '../../bench/cluster/node-process.ts';
+import type { Random } from '../../server/testing/random.ts';
+import { createSmallDisk, type SmallDisk } from '../small-disk.ts';
+import { startChaosCluster, type ChaosCluster } from './chaos-cluster.ts';
+import { createNamespaces } from './namespaces.ts';
+import { createCorruptNemesis } from './nemesis-corrupt.ts';
+import { createDiskNemesis } from './nemesis-disk.ts';
+import { createKillNemesis } from './nemesis-kill.ts';
+import { createPartitionNemesis } from './nemesis-partition.ts';
+import { createPauseNemesis } from './nemesis-pause.ts';
+import { createProxyNemesis } from './nemesis-proxy.ts';
+import type { Nemesis, NemesisOptions } from './nemesis.ts';
+import { ProxiedNetwork } from './proxied-network.ts';
+import { findSocketOwner } from './socket-owner.ts';
+
+export const NEMESES = ['kill', 'pause', 'proxy', 'netns', 'disk', 'corrupt'] as const;
 export type NemesisName = (typeof NEMESES)[number];
 
 export type Stage = {
@@ -18,21 +29,85 @@ export type Stage = {
 
 export type StageOptions = { readonly nodeCount: number; readonly random: Random };
 
-export async function stageOf(name: NemesisName, options: StageOptions): Promise<Stage> {
+/** Undefined where this process lacks the right to break things in this way. */
+export async function stageOf(
+  name: NemesisName,
+  options: StageOptions,
+): Promise<Stage | undefined> {
   switch (name) {
     case 'kill':
       return plainStage(options, createKillNemesis);
     case 'pause':
       return plainStage(options, createPauseNemesis);
+    case 'corrupt':
+      return plainStage(options, createCorruptNemesis);
+    case 'proxy':
+      return proxyStage(options);
+    case 'netns':
+      return namespaceStage(options);
+    case 'disk':
+      return diskStage(options);
   }
 }
 
 async function plainStage(
   { nodeCount, random }: StageOptions,
-  create: typeof createKillNemesis,
+  create: (options: NemesisOptions) => Nemesis,
 ): Promise<Stage> {
   const cluster = await startChaosCluster({ nodeCount });
-  return { cluster, nemesis: create({ cluster, random }), end: () => endCluster(cluster) };
+  const end = (): Promise<void> => endCluster(cluster);
+  return { cluster, nemesis: create({ cluster, random }), end };
+}
+
+async function proxyStage({ nodeCount, random }: StageOptions): Promise<Stage> {
+  let cluster: ChaosCluster | undefined;
+  const nameOf = (port: number): string => cluster?.ownerOf(port, findSocketOwner) ?? 'nobody';
+  const network = new ProxiedNetwork(random, nameOf);
+  const place = (settings: NodeSettings): Promise<NodeSettings> => network.place(settings);
+  cluster = await startChaosCluster({ nodeCount, place });
+  // Who dialled while there was no cluster yet has no name.
+  for (const id of cluster.ids) network.reset(id);
+  const nemesis = createProxyNemesis({ cluster, random }, network);
+  const started = cluster;
+  const end = async (): Promise<void> => {
+    await endCluster(started);
+    await network.close();
+  };
+  return { cluster, nemesis, end };
+}
+
+async function namespaceStage({ nodeCount, random }: StageOptions): Promise<Stage | undefined> {
+  const namespaces = createNamespaces();
+  if (namespaces === undefined) return undefined;
+  const place = (settings: NodeSettings): Promise<NodeSettings> => namespaces.place(settings);
+  const cluster = await startChaosCluster({ nodeCount, place });
+  const nemesis = createPartitionNemesis('netns', { cluster, random }, namespaces);
+  const end = async (): Promise<void> => {
+    await endCluster(cluster);
+    namespaces.remove();
+  };
+  return { cluster, nemesis, end };
+}
+
+async function diskStage({ nodeCount, random }: StageOptions): Promise<Stage | undefined> {
+  const disks = new Map<string, SmallDisk>();
+  const place = async (settings: NodeSettings): Promise<NodeSettings> => {
+    const { id, directory } = settings;
+    const disk = disks.get(id) ?? createSmallDisk(join(directory, 'raft'));
+    if (disk !== undefined) disks.set(id, disk);
+    return settings;
+  };
+  const cluster = await startChaosCluster({ nodeCount, place });
+  const end = async (): Promise<void> => {
+    await cluster.stop();
+    for (const disk of disks.values()) disk.remove();
+    cluster.remove();
+  };
+  if (disks.size < nodeCount) {
+    await end();
+    return undefined;
+  }
+  return { cluster, nemesis: createDiskNemesis({ cluster, random }, disks), end };
 }
 
 async function endCluster(cluster: ChaosCluster): Promise<void> {
