@@ -313,11 +313,29 @@ describe('the index headers', () => {
     expect([answer.status, header(answer, 'X-Vault-Index')]).toEqual([200, indexOf(11)]);
   });
 
-  test('the active node has everything, yet refuses what is malformed', async () => {
-    const handler = new Node().handler();
-    const ok = await ask(handler, 'GET', '/v1/a', { headers: ['X-Vault-Index', behind] });
-    const bad = await ask(handler, 'GET', '/v1/a', { headers: ['X-Vault-Index', '%'] });
-    expect([ok.status, bad.status]).toEqual([200, 400]);
+  test.each([
+    ['it has seen', seen, 11, [200, 0]],
+    ['it sees soon', behind, 11, [200, 1]],
+    ['it does not see, as when it is deposed', behind, undefined, [429, 1]],
+    ['of another cluster', foreign, undefined, [200, 0]],
+    ['that is malformed', '%', undefined, [400, 0]],
+  ])('the active node is asked for an index %s', async (_name, index, applied, expected) => {
+    const state = applied === undefined ? {} : { appliedAfterWait: applied };
+    const headers = ['X-Vault-Index', index, 'X-Vault-Inconsistent', 'forward-active-node'];
+    const node = Object.assign(new Node(), state);
+    const answer = await ask(node.handler(), 'GET', '/v1/a', { headers });
+    expect([answer.status, node.waits.length]).toEqual(expected);
+
+    const forwardedTo = Object.assign(new Node(), state);
+    const response = await forwardedTo.handler().serveForwarded({
+      id: 'id-8',
+      method: 'GET',
+      url: '/v1/a',
+      headers: { 'x-vault-index': index },
+      body: EMPTY_BODY,
+      remoteAddress: '',
+    });
+    expect([response.status, forwardedTo.waits.length]).toEqual(expected);
   });
 });
 

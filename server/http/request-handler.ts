@@ -247,13 +247,17 @@ export class RequestHandler {
     const inconsistent =
       head.inconsistent === undefined ? undefined : parseInconsistent(head.inconsistent);
     const index = head.index === undefined ? undefined : decodeIndex(head.index);
-    if (incoming.isForwarded || core.isSealed() || !core.standby()) return 'here';
-    if (settings.disableStandbyReads || isActiveOnly) return 'forward';
     const { position, identity } = this.#options;
-    if (index === undefined || index.cluster !== identity.clusterId()) {
-      return settings.missingIndexForward ? 'forward' : 'here';
+    const isOwn = index !== undefined && index.cluster === identity.clusterId();
+    const isSeen = !isOwn || position.appliedIndex() >= index.value;
+    if (core.isSealed()) return 'here';
+    if (incoming.isForwarded || !core.standby()) {
+      // A leader that has just been elected, or is deposed and does not know, may be behind others.
+      return isSeen ? 'here' : this.#awaitIndex(index.value, 'fail');
     }
-    if (position.appliedIndex() >= index.value) return 'here';
+    if (settings.disableStandbyReads || isActiveOnly) return 'forward';
+    if (!isOwn) return settings.missingIndexForward ? 'forward' : 'here';
+    if (isSeen) return 'here';
     switch (inconsistent?.kind) {
       case undefined:
         return placementOf(settings.inconsistentFallback);
