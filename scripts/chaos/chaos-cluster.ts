@@ -70,15 +70,6 @@ export class ChaosCluster {
     return undefined;
   }
 
-  /** The node whose process holds a port, as `findOwner` finds it. */
-  ownerOf(
-    port: number,
-    findOwner: (port: number, processIds: readonly number[]) => number | undefined,
-  ): string | undefined {
-    const owner = findOwner(port, [...this.#processIds.values()]);
-    return this.ids.find((id) => owner !== undefined && this.#processIds.get(id) === owner);
-  }
-
   node(id: string): ClusterNode {
     const node = this.nodes.find((each) => each.id === id);
     assert(node !== undefined, `no node ${id}`);
@@ -143,10 +134,14 @@ export async function startChaosCluster(options: ChaosClusterOptions): Promise<C
     directory,
     server: { introspection: true },
     storage: { trailing_logs: TRAILING_LOGS },
-    place: async (settings) => ({
-      ...((await options.place?.(settings)) ?? settings),
-      onSpawn: (processId) => processIds.set(settings.id, processId),
-    }),
+    place: async (settings) => {
+      const placed = (await options.place?.(settings)) ?? settings;
+      const onSpawn = (processId: number): void => {
+        processIds.set(settings.id, processId);
+        placed.onSpawn?.(processId);
+      };
+      return { ...placed, onSpawn };
+    },
   });
   const chaos = new ChaosCluster(cluster, directory, processIds);
   try {

@@ -6,7 +6,7 @@ import { reportLines, violationCount } from './report.ts';
 import { runChaos } from './run.ts';
 import { NEMESES } from './stage.ts';
 
-const CYCLES = 3;
+const CYCLES = 2;
 
 test.each(NEMESES)(
   'under %s nothing is lost, doubled, stale or torn',

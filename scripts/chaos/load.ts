@@ -141,7 +141,7 @@ export class Load {
   }
 }
 
-/** A session goes by the answers of its writes and of its session reads. */
+/** A session begins with any answer, and goes by those of its writes and of its session reads. */
 function learn(
   worker: Worker,
   { key, call, outcome }: Pick<Operation, 'key' | 'call' | 'outcome'>,
@@ -152,7 +152,8 @@ function learn(
   if (answer.kind === 'seen' || answer.kind === 'written') {
     worker.versions.set(key, answer.version);
   }
-  if (token === undefined || (call.kind === 'read' && call.level !== 'session')) return;
+  const isOfSession = call.kind !== 'read' || call.level === 'session';
+  if (token === undefined || (worker.token !== undefined && !isOfSession)) return;
   const index = indexOf(token);
   if (index < worker.index) return;
   worker.index = index;

@@ -82,7 +82,7 @@ function changeBytes(directory: string, random: Random): Damage {
 
 function candidates(directory: string): string[] {
   const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(wal|ldb)$/.test(name))
+    .filter((name) => /\.wal$/.test(name))
     .map((name) => join(directory, name))
     .filter((file) => statSync(file).size > 0);
   assert(files.length > 0, `no file to damage in ${directory}`);

@@ -4,18 +4,18 @@ import type { NodeSettings } from '../../bench/cluster/node-process.ts';
 import type { Random } from '../../server/testing/random.ts';
 import type { Links } from './nemesis-partition.ts';
 import type { Cut } from './partition.ts';
+import { findSocketOwner } from './socket-owner.ts';
 import { SOUND, TcpProxy, type LinkFaults } from './tcp-proxy.ts';
 
 export class ProxiedNetwork implements Links {
   readonly #random: Random;
-  readonly #nameOf: (port: number) => string;
+  /** Of the last process of each node: it is the one that may dial. */
+  readonly #processIds = new Map<string, number>();
   readonly #proxies = new Map<string, { readonly proxy: TcpProxy; readonly port: number }>();
   readonly #faults = new Map<string, LinkFaults>();
 
-  /** `nameOf` tells which node dials from a port. */
-  constructor(random: Random, nameOf: (port: number) => string) {
+  constructor(random: Random) {
     this.#random = random;
-    this.#nameOf = nameOf;
   }
 
   /** Peers are told the address of the proxy. */
@@ -23,7 +23,11 @@ export class ProxiedNetwork implements Links {
     const { id, host, clusterPort, server } = settings;
     const known = this.#proxies.get(id) ?? (await this.#open(id, host, clusterPort));
     this.#proxies.set(id, known);
-    return { ...settings, server: { ...server, cluster_addr: `https://${host}:${known.port}` } };
+    return {
+      ...settings,
+      server: { ...server, cluster_addr: `https://${host}:${known.port}` },
+      onSpawn: (processId) => this.#processIds.set(id, processId),
+    };
   }
 
   async #open(
@@ -36,10 +40,16 @@ export class ProxiedNetwork implements Links {
       {
         random: this.#random,
         faults: (from, to) => this.#faults.get(linkName({ from, to })) ?? SOUND,
-        nameOf: this.#nameOf,
+        nameOf: (from) => this.#dialler(from),
       },
     );
     return { proxy, port: await proxy.listen() };
+  }
+
+  #dialler(port: number): string {
+    const owner = findSocketOwner(port, [...this.#processIds.values()]);
+    const found = [...this.#processIds].find(([, processId]) => processId === owner);
+    return found?.[0] ?? 'nobody';
   }
 
   cut(cuts: readonly Cut[]): void {

@@ -15,7 +15,6 @@ import { createPauseNemesis } from './nemesis-pause.ts';
 import { createProxyNemesis } from './nemesis-proxy.ts';
 import type { Nemesis, NemesisOptions } from './nemesis.ts';
 import { ProxiedNetwork } from './proxied-network.ts';
-import { findSocketOwner } from './socket-owner.ts';
 
 export const NEMESES = ['kill', 'pause', 'proxy', 'netns', 'disk', 'corrupt'] as const;
 export type NemesisName = (typeof NEMESES)[number];
@@ -60,17 +59,12 @@ async function plainStage(
 }
 
 async function proxyStage({ nodeCount, random }: StageOptions): Promise<Stage> {
-  let cluster: ChaosCluster | undefined;
-  const nameOf = (port: number): string => cluster?.ownerOf(port, findSocketOwner) ?? 'nobody';
-  const network = new ProxiedNetwork(random, nameOf);
+  const network = new ProxiedNetwork(random);
   const place = (settings: NodeSettings): Promise<NodeSettings> => network.place(settings);
-  cluster = await startChaosCluster({ nodeCount, place });
-  // Who dialled while there was no cluster yet has no name.
-  for (const id of cluster.ids) network.reset(id);
+  const cluster = await startChaosCluster({ nodeCount, place });
   const nemesis = createProxyNemesis({ cluster, random }, network);
-  const started = cluster;
   const end = async (): Promise<void> => {
-    await endCluster(started);
+    await endCluster(cluster);
     await network.close();
   };
   return { cluster, nemesis, end };

@@ -111,6 +111,7 @@ describe('TcpProxy', () => {
     const closed = closeOf(client);
     proxy.resetAll();
     await closed;
+    expect(client.destroyed).toBe(true);
   });
 
   test('knows who dials by the port', async () => {

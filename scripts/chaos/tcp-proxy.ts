@@ -102,12 +102,12 @@ export class TcpProxy {
       const dueMs = performance.now() + this.#faults(link).delayMs;
       queuedBytes += chunk.length;
       if (QUEUE_BYTES_MAX < queuedBytes) source.pause();
-      line = line
-        .then(() => this.#pass(chunk, dueMs, { link, sink }))
-        .then(() => {
-          queuedBytes -= chunk.length;
-          if (source.isPaused() && queuedBytes <= QUEUE_BYTES_MAX) source.resume();
-        });
+      const pass = async (): Promise<void> => {
+        await this.#pass(chunk, dueMs, { link, sink });
+        queuedBytes -= chunk.length;
+        if (source.isPaused() && queuedBytes <= QUEUE_BYTES_MAX) source.resume();
+      };
+      line = line.then(pass);
     });
     source.resume();
   }
