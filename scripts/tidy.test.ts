@@ -17,6 +17,7 @@ const TEST_LINES_MAX = 600;
 /** First match wins. `may` lists path prefixes within the repository; `outside` npm and node modules. */
 const LAYERS: readonly { readonly folder: string; readonly may: readonly string[] }[] = [
   { folder: 'server/raft/', may: ['server/raft/'] },
+  { folder: 'server/threads/', may: ['server/threads/', 'server/errors.ts'] },
   {
     folder: 'server/storage/',
     may: ['server/storage/', 'server/raft/message.ts', 'server/raft/configuration.ts'],
@@ -31,6 +32,7 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
       'server/errors.ts',
       'server/frames.ts',
       'server/refusal-log.ts',
+      'server/threads/',
     ],
   },
   {
@@ -56,6 +58,7 @@ const LAYERS: readonly { readonly folder: string; readonly may: readonly string[
       'server/errors.ts',
       'server/frames.ts',
       'server/refusal-log.ts',
+      'server/threads/',
     ],
   },
   {

@@ -30,6 +30,7 @@ test('defaults are those of OpenBao', () => {
       leader_lease: 'off',
       fsm_mode: 'sync',
       log_thread: 'worker',
+      raft_threads: 'inline',
       snapshot_rate: 67_108_864,
     },
     listener: {

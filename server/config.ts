@@ -75,6 +75,8 @@ const RAFT = {
   /** Whether a committed write is on disk before it is visible, or visible first: same promises. */
   fsm_mode: oneOf(['sync', 'overlay'], 'sync'),
   log_thread: oneOf(['worker', 'inline'], 'worker'),
+  /** Whether raft, with the cluster port and the peers, has a thread of its own. */
+  raft_threads: oneOf(['inline', 'worker'], 'inline'),
   /** Bytes per second of snapshots on their way to followers, all together; 0 for no limit. */
   snapshot_rate: integer(64 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
 } as const;
@@ -120,7 +122,7 @@ const IGNORED_OF_RAFT = [
 ];
 
 /** Keys of `storage "raft"` that may also stand at the top level. */
-const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'fsm_mode', 'log_thread'];
+const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'fsm_mode', 'log_thread', 'raft_threads'];
 
 export type Config = FieldValues<typeof TOP_LEVEL> & {
   readonly raft: Omit<FieldValues<typeof RAFT>, 'path'> & { readonly path: string };

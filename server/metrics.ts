@@ -6,6 +6,7 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 
 import type { ReadStatistics } from './replica/reads.ts';
+import { measureEventLoopDelay, type EventLoopDelay } from './event-loop-delay.ts';
 import type { ReplicaStatus } from './replica/status.ts';
 
 export type MetricsSource = {
@@ -16,6 +17,8 @@ export type MetricsSource = {
   reads(): ReadStatistics;
   /** Undefined while nothing is known. */
   stalenessMs(): number | undefined;
+  /** Of raft's thread, if it has one. */
+  raftDelay(): EventLoopDelay | undefined;
 };
 
 /** Added to on the way of a request; never reset. */
@@ -73,6 +76,7 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
   gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());
   addReplica({ gauge, counter, registers }, source);
   addReads({ gauge, counter }, source);
+  addEventLoops(registers, source);
   counter('process_cpu_seconds_total', 'User and system CPU time.', () => {
     const { user, system } = process.cpuUsage();
     return (user + system) / MICROSECONDS_PER_SECOND;
@@ -114,6 +118,24 @@ function addReads(
   );
 }
 
+function addEventLoops(registers: Registry[], source: MetricsSource): void {
+  const main = measureEventLoopDelay();
+  const delay: Gauge<'thread' | 'statistic'> = new Gauge({
+    name: 'baobench_event_loop_delay_seconds',
+    help: 'How late an event loop runs what is due, since the node began.',
+    labelNames: ['thread', 'statistic'],
+    registers,
+    collect: (): void => {
+      const threads = { main: main(), raft: source.raftDelay() };
+      for (const [thread, delays] of Object.entries(threads)) {
+        for (const [statistic, seconds] of Object.entries(delays ?? {})) {
+          delay.set({ thread, statistic }, seconds);
+        }
+      }
+    },
+  });
+}
+
 type Add = (name: string, help: string, value: () => number) => void;
 
 function addReplica(
@@ -128,11 +150,15 @@ function addReplica(
   );
   gauge('baobench_raft_term', 'Current term.', () => replica().term);
   gauge('baobench_raft_proposals', 'Writes that wait or are in flight.', () => replica().proposals);
-  counter('baobench_raft_appends_total', 'Appends synced.', () => replica().appends.count);
+  counter(
+    'baobench_raft_appends_total',
+    'Appends synced.',
+    () => replica().statistics.appends.count,
+  );
   gauge(
     'baobench_raft_append_mean_ms',
     'Mean time to make an append durable.',
-    () => replica().appends.meanMs,
+    () => replica().statistics.appends.meanMs,
   );
   const lag: Gauge<'peer_id'> = new Gauge({
     name: 'vault_raft_storage_follower_applied_index_delta',

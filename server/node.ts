@@ -12,7 +12,6 @@ import { createBackends } from './backend-wiring.ts';
 import { createClusterCredentials } from './cluster/credentials.ts';
 import { createForwarder, serveForwarding } from './cluster/forwarding.ts';
 import { createJoinClient } from './cluster/join.ts';
-import { createClusterNetwork, type ClusterNetwork } from './cluster/listener.ts';
 import type { Config } from './config.ts';
 import type { CoreSettings } from './core/core-options.ts';
 import { Core } from './core/core.ts';
@@ -23,8 +22,9 @@ import type { RequestHandler } from './http/request-handler.ts';
 import { createHandler, identityOf } from './http-wiring.ts';
 import { createMetrics, createTally, type Tally } from './metrics.ts';
 import type { NodeLogger } from './node-logger.ts';
+import { inlineRaftPlace, type RaftPlace } from './raft-place.ts';
+import { startRaftThread } from './raft-thread.ts';
 import { systemClock } from './replica/clock.ts';
-import { createInlineRaft } from './replica/inline-raft.ts';
 import { openReplicaStorage } from './replica/replica-storage.ts';
 import { openReplica, type Replica } from './replica/replica.ts';
 import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
@@ -52,11 +52,11 @@ const JOIN_MS = 60_000;
 
 export async function startNode(config: Config, logger: NodeLogger): Promise<Node> {
   const { listener } = config;
-  const network = createClusterNetwork({
-    host: listener.clusterHost,
-    port: listener.clusterPort,
-    logger,
+  let fail: (error: unknown) => void = () => undefined;
+  const failed = new Promise<unknown>((resolve) => {
+    fail = resolve;
   });
+  const place = raftPlace(config, logger, fail);
   let handler: RequestHandler | undefined;
   const httpServer = createHttpServer({
     host: listener.host,
@@ -69,30 +69,47 @@ export async function startNode(config: Config, logger: NodeLogger): Promise<Nod
       errorAnswer: (error, requestId) => (handler ?? STARTING).errorAnswer(error, requestId),
     },
   });
-  const opened: { close(): Promise<void> }[] = [];
+  const opened: { close(): Promise<void> }[] = [place];
   try {
     // Ports first: a port in use is found before anything is touched on disk.
-    await network.bind();
-    opened.push(network);
+    await place.network.bind();
+    opened.unshift(place.network);
     await httpServer.listen();
-    opened.push(httpServer);
-    const node = await assemble(config, logger, { network, httpServer });
+    opened.unshift(httpServer);
+    const node = await assemble(config, logger, { place, httpServer, failed, fail });
     handler = node.handler;
     return node;
   } catch (error) {
-    await Promise.allSettled(opened.map((part) => part.close()));
+    for (const part of opened) await part.close().catch(() => undefined);
     throw error;
   }
 }
 
-type Ports = { readonly network: ClusterNetwork; readonly httpServer: HttpServer };
+function raftPlace(
+  { listener, raft }: Config,
+  logger: NodeLogger,
+  onFatal: (error: unknown) => void,
+): RaftPlace {
+  const port = { host: listener.clusterHost, port: listener.clusterPort, logger };
+  return raft.raft_threads === 'worker'
+    ? startRaftThread({ ...port, onFatal })
+    : inlineRaftPlace(port);
+}
+
+type Foundation = {
+  readonly place: RaftPlace;
+  readonly httpServer: HttpServer;
+  readonly failed: Promise<unknown>;
+  readonly fail: (error: unknown) => void;
+};
 
 async function assemble(
   config: Config,
   logger: NodeLogger,
-  { network, httpServer }: Ports,
+  { place, httpServer, failed, fail }: Foundation,
 ): Promise<Node & { readonly handler: RequestHandler }> {
   const { listener } = config;
+  const { network } = place;
   const nodeId = config.raft.node_id ?? storedNodeId(config.raft.path);
   const clusterAddress = config.clusterAddress ?? hostPort(listener.clusterHost, network.port());
   const scheme = listener.tls === undefined ? 'http' : 'https';
@@ -105,10 +122,6 @@ async function assemble(
     maxSeconds: Math.floor(config.max_lease_ttl / 1000),
   };
 
-  let fail: (error: unknown) => void = () => undefined;
-  const failed = new Promise<unknown>((resolve) => {
-    fail = resolve;
-  });
   const storage = await openReplicaStorage(config.raft.path, {
     nodeId,
     logThread: config.raft.log_thread,
@@ -126,7 +139,7 @@ async function assemble(
   const replica = await openReplica({
     ...shared,
     clusterAddress: () => clusterAddress,
-    raft: createInlineRaft({ ...shared, storage, random: Math.random }),
+    raft: place.raft({ ...shared, storage }),
     onFatal: fail,
   });
 
@@ -139,6 +152,7 @@ async function assemble(
       replica: () => replica.status(),
       reads: () => replica.readStatistics(),
       stalenessMs: () => replica.reads.stalenessMs(),
+      raftDelay: () => place.eventLoopDelay(),
     },
     tally,
   );
@@ -182,6 +196,7 @@ async function assemble(
       forwarder.close();
       await replica.close();
       await network.close();
+      await place.close();
     },
     abandon: () => Promise.race([httpServer.close(), delay(ABANDON_MS)]),
   };

@@ -9,7 +9,7 @@
  */
 
 import assert from 'node:assert/strict';
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { RequestStamp } from '../core/ports.ts';
 import type { ErrorCode } from '../errors.ts';
 import { ServerError } from '../errors.ts';
@@ -73,7 +73,7 @@ export function encodeFailure(error: unknown): { kind: number; head: Buffer; bod
 }
 
 export function writeFrame(
-  socket: Socket,
+  socket: Duplex,
   kind: number,
   exchange: number,
   head: Buffer,

@@ -10,6 +10,7 @@
 
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { ServerError } from '../errors.ts';
 import { FrameReader } from '../frames.ts';
 import {
@@ -222,16 +223,20 @@ class Connection {
   }
 }
 
+export type ForwardingListener = {
+  onConnection(protocol: 'bao-forward/1', handler: (socket: Duplex) => void): void;
+};
+
 /** Answers forwarded requests. A handler that throws is answered with its error's code. */
 export function serveForwarding(
-  network: Pick<ClusterNetwork, 'onConnection'>,
+  network: ForwardingListener,
   handler: (request: WireRequest) => Promise<WireResponse>,
 ): void {
   network.onConnection('bao-forward/1', (socket) => serveConnection(socket, handler));
 }
 
 function serveConnection(
-  socket: Socket,
+  socket: Duplex,
   handler: (request: WireRequest) => Promise<WireResponse>,
 ): void {
   const reader = new FrameReader(FRAME_BYTES_MAX);

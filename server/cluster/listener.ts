@@ -70,7 +70,7 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
   const handshakeTimeout = options.handshakeTimeoutMs ?? HANDSHAKE_TIMEOUT_MS;
   const handlers = new Map<string, (socket: TLSSocket) => void>();
   const sockets = new Set<Socket>();
-  let identity: { readonly credentials: ClusterCredentials; readonly der: Buffer } | undefined;
+  let identity: ClusterIdentity | undefined;
   let bound: Promise<void> | undefined;
 
   const server = createServer({
@@ -132,7 +132,7 @@ export function createClusterNetwork(options: ClusterNetworkOptions): ClusterNet
       await bind();
       const { certificatePem: cert, privateKeyPem: key } = credentials;
       server.setSecureContext({ cert, key, ca: [cert], minVersion: 'TLSv1.3' });
-      identity = { credentials, der: certificateDer(credentials) };
+      identity = identityOf(credentials);
     },
     close: async () => {
       suspend();
@@ -189,10 +189,17 @@ function endOf({ remoteAddress, remotePort }: Socket): string {
   return `${remoteAddress} ${remotePort}`;
 }
 
-function dialTls(
+export type ClusterIdentity = { readonly credentials: ClusterCredentials; readonly der: Buffer };
+
+export function identityOf(credentials: ClusterCredentials): ClusterIdentity {
+  return { credentials, der: certificateDer(credentials) };
+}
+
+/** Connects to `host:port` and proves both identities, or rejects. */
+export function dialTls(
   address: string,
   protocol: ClusterProtocol,
-  identity: { readonly credentials: ClusterCredentials; readonly der: Buffer },
+  identity: ClusterIdentity,
 ): Promise<TLSSocket> {
   const { certificatePem: cert, privateKeyPem: key } = identity.credentials;
   const { host, port } = splitAddress(address);

@@ -4,7 +4,7 @@
  */
 
 export type Clock = {
-  /** Monotonic, from an arbitrary start. */
+  /** Monotonic, from an arbitrary start that is the same for all threads of the process. */
   nowMs(): number;
   /** May be set at any time: for nothing but `sleep-watch.ts`. */
   wallMs(): number;
@@ -20,7 +20,11 @@ export type Clock = {
 };
 
 export const systemClock: Clock = {
-  nowMs: () => performance.now(),
+  nowMs: () => {
+    // `performance.now()` counts from the start of its thread.
+    const [seconds, nanoseconds] = process.hrtime();
+    return seconds * 1e3 + nanoseconds / 1e6;
+  },
   wallMs: () => Date.now(),
   nextTurn: (turn) => void setImmediate(turn),
   after: (delayMs, run) => {

@@ -34,13 +34,13 @@ import type {
 import type { Raft, RaftStatus } from '../raft/raft.ts';
 import { splitCommand } from '../storage/chunking.ts';
 import type { DurableLog, LogAppend } from '../storage/durable-log.ts';
-import { AppendTimes } from './append-times.ts';
-import type { AppendStatistics } from './append-times.ts';
 import type { Clock } from './clock.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposals } from './proposals.ts';
 import { SleepWatch } from './sleep-watch.ts';
+import { Durations } from './raft-statistics.ts';
+import type { RaftStatistics } from './raft-statistics.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 
 /** Where proposals come from, and where it is told what became of them. */
@@ -100,7 +100,7 @@ export class Driver {
   #stopTimer: () => void = () => undefined;
   #ticks: TickSchedule;
   #wasLeader = false;
-  readonly #appendTimes = new AppendTimes();
+  readonly #appendTimes = new Durations();
   readonly #sleep: SleepWatch;
 
   constructor(options: DriverOptions) {
@@ -148,8 +148,11 @@ export class Driver {
     });
   }
 
-  appendStatistics(): AppendStatistics {
-    return this.#appendTimes.statistics();
+  statistics(): RaftStatistics {
+    return {
+      appends: this.#appendTimes.summary(),
+      tickLatenessMsMax: this.#ticks.latenessMsMax,
+    };
   }
 
   #fail(error: unknown): void {

@@ -7,7 +7,7 @@ import type { DurableLog } from '../storage/durable-log.ts';
 import type { OpenedRaft, RaftEvents, RaftHost, RaftStart } from './raft-host.ts';
 import { recover } from './recovery.ts';
 import type { Recovery } from './recovery.ts';
-import type { ReplicaStorage } from './replica-storage.ts';
+import type { LogStorage } from './replica-storage.ts';
 import { Session } from './session.ts';
 import type { SessionOptions } from './session.ts';
 import { findSnapshotFiles } from './snapshot-files.ts';
@@ -22,7 +22,7 @@ export type InlineRaftOptions = Pick<
   SessionOptions,
   'clock' | 'random' | 'nodeId' | 'settings' | 'logger'
 > & {
-  readonly storage: Pick<ReplicaStorage, 'openLog' | 'snapshotDirectory'>;
+  readonly storage: LogStorage;
   readonly network: RaftNetwork;
 };
 
@@ -64,7 +64,7 @@ export function createInlineRaft(options: InlineRaftOptions): RaftHost {
 type OpenedFiles = { readonly log: DurableLog; readonly recovery: Recovery };
 
 async function openFiles(
-  { openLog, snapshotDirectory }: InlineRaftOptions['storage'],
+  { openLog, snapshotDirectory }: LogStorage,
   position: SnapshotMetadata,
 ): Promise<OpenedFiles> {
   const { log, recovered } = await openLog();

@@ -1,18 +1,18 @@
 /**
  * Where raft runs: in the thread of the state machine (`inline-raft.ts`), or in one of its own
- * (`server/raft-thread.ts`). This is all that either side knows of the other.
+ * (`threaded-raft.ts`). This is all that either side knows of the other.
  *
  * What crosses is plain data, and promises only where the answer takes a while. In which order it
  * crosses is part of the contract: a batch is accepted before any of its entries is handed out to be
  * applied, and the loss of leadership is told after what was accepted under it.
  */
 
-import type { ClusterCredentials, Tenure } from '../core/ports.ts';
+import type { ClusterCredentials } from '../core/ports.ts';
 import type { Entry, ReadState, Ready, SnapshotMetadata } from '../raft/message.ts';
 import type { RaftStatus } from '../raft/raft.ts';
-import type { AppendStatistics } from './append-times.ts';
 import type { DriverProposals } from './driver.ts';
 import type { ConfigureInput } from './driver-input.ts';
+import type { RaftStatistics } from './raft-statistics.ts';
 import type { SnapshotLease } from './snapshot-builder.ts';
 
 export type RaftHost = {
@@ -44,6 +44,8 @@ export type RaftStart = {
 export type RaftEvents = {
   readonly proposals: DriverProposals;
   applyEntries(entries: Ready['committedEntries']): void;
+  /** Whether so much waits to be applied that no entries must be taken from anybody. */
+  isBacklogged(): boolean;
   /** Replaces the store; resolves when that is durable. */
   installSnapshot(snapshot: SnapshotMetadata, file: string): Promise<void>;
   /** A snapshot from which a follower can go on with a log that begins at `firstIndex()`. */
@@ -69,9 +71,12 @@ export type RunningRaft = {
   durable(index: number): void;
   /** As last told. */
   status(): RaftStatus;
-  appendStatistics(): AppendStatistics;
-  /** Hands leadership to the most advanced voter; rejects with `conflict` if nobody takes over. */
-  transferLeadership(tenure: Tenure): Promise<void>;
+  statistics(): RaftStatistics;
+  /**
+   * Hands leadership of `term` to the most advanced voter; rejects with `conflict` if nobody takes
+   * over.
+   */
+  transferLeadership(term: number): Promise<void>;
   /** Nothing is sent, stepped, or begun to be written from now on. */
   stop(): void;
   /** After `stop`: resolves when what was being written is, and the log is closed. */

@@ -8,12 +8,36 @@ import { openLevelStore } from '../storage/leveldb.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import type { Store } from '../storage/store.ts';
 
-export type ReplicaStorage = {
-  readonly store: Store;
+/** Where the log is, in words that another thread understands. */
+export type LogStorageOptions = {
+  readonly directory: string;
+  readonly nodeId: string;
+  readonly logThread: 'worker' | 'inline';
+};
+
+/** What belongs to raft's side. */
+export type LogStorage = {
   /** Each time the node starts anew: a log that was stopped is read back from disk. */
   openLog(): Promise<OpenedLog>;
   readonly snapshotDirectory: string;
 };
+
+export type ReplicaStorage = LogStorage & {
+  readonly store: Store;
+  readonly logOptions: LogStorageOptions;
+};
+
+export function logStorage({ directory, nodeId, logThread }: LogStorageOptions): LogStorage {
+  return {
+    openLog: () =>
+      openDurableLog(join(directory, 'log'), {
+        thread: logThread,
+        segmentBytes: SEGMENT_BYTES_DEFAULT,
+        identity: nodeId,
+      }),
+    snapshotDirectory: join(directory, 'snapshots'),
+  };
+}
 
 /**
  * Opens the storage below `directory`, which is created if missing. Rejects if it is damaged, of
@@ -28,14 +52,8 @@ export async function openReplicaStorage(
   },
 ): Promise<ReplicaStorage> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
-  return {
-    store: await openLevelStore(join(directory, 'store'), { mode: options.fsmMode }),
-    openLog: () =>
-      openDurableLog(join(directory, 'log'), {
-        thread: options.logThread,
-        segmentBytes: SEGMENT_BYTES_DEFAULT,
-        identity: options.nodeId,
-      }),
-    snapshotDirectory: join(directory, 'snapshots'),
-  };
+  const { nodeId, logThread, fsmMode } = options;
+  const logOptions = { directory, nodeId, logThread };
+  const store = await openLevelStore(join(directory, 'store'), { mode: fsmMode });
+  return { ...logStorage(logOptions), store, logOptions };
 }

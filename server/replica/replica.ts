@@ -196,7 +196,7 @@ class Node implements Replica {
       appliedIndex: this.#applier.appliedIndex(),
       proposals: this.#proposals.count(),
       raft: this.#raft?.status(),
-      appends: this.#raft?.appendStatistics(),
+      statistics: this.#raft?.statistics(),
     });
   }
 
@@ -297,6 +297,7 @@ class Node implements Replica {
       {
         proposals: this.#proposals,
         applyEntries: (entries) => this.#applier.enqueue(entries),
+        isBacklogged: () => this.#applier.isBacklogged(),
         installSnapshot: (snapshot, file) =>
           this.#applier.install(snapshot, createReadStream(file)),
         leaseSnapshot: (firstIndex) => builder.lease(firstIndex),
@@ -350,7 +351,7 @@ class Node implements Replica {
     const tenure = this.#tenures.current();
     const raft = this.#raft;
     if (tenure === undefined || raft === undefined) throw noLeaderError();
-    await raft.transferLeadership(tenure);
+    await raft.transferLeadership(tenure.term);
   }
 
   #exclusively<T>(transition: () => Promise<T>): Promise<T> {

@@ -9,19 +9,19 @@
 import { createHash, X509Certificate } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import type { ClusterCredentials, Tenure } from '../core/ports.ts';
+import type { ClusterCredentials } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
-import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
+import type { Configuration, Entry, Message, SnapshotMetadata } from '../raft/message.ts';
 import { Quorum } from '../raft/quorum.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
 import type { DurableLog } from '../storage/durable-log.ts';
-import type { AppendStatistics } from './append-times.ts';
 import type { Clock } from './clock.ts';
 import { Driver } from './driver.ts';
 import { CatchUpHold } from './catch-up-hold.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import type { RaftEvents, RunningRaft } from './raft-host.ts';
+import type { RaftStatistics } from './raft-statistics.ts';
 import type { Recovery } from './recovery.ts';
 import { Retention } from './retention.ts';
 import type { ReplicaSettings } from './settings.ts';
@@ -126,8 +126,8 @@ export class Session implements RunningRaft {
     return this.#raft.status();
   }
 
-  appendStatistics(): AppendStatistics {
-    return this.#driver.appendStatistics();
+  statistics(): RaftStatistics {
+    return this.#driver.statistics();
   }
 
   applied(entries: readonly Entry[]): void {
@@ -151,27 +151,27 @@ export class Session implements RunningRaft {
    * knows to be committed waits to be applied there; so that is waited for, and if there was
    * another reason, it is asked again.
    */
-  async transferLeadership(tenure: Tenure): Promise<void> {
+  async transferLeadership(term: number): Promise<void> {
     for (let attempt = 0; attempt < TRANSFER_ATTEMPTS_MAX; attempt += 1) {
       const target = mostAdvancedVoter(this.status());
       if (target === undefined) break;
       const isUpToDate = (status: RaftStatus): boolean =>
         this.#configurationIndex <= (status.progress.get(target)?.appliedIndex ?? Infinity);
       await this.#observed(isUpToDate, 3 * this.#options.settings.heartbeatMs);
-      if (await this.#transferTo(target, tenure)) return;
+      if (await this.#transferTo(target, term)) return;
     }
     throw new ServerError('conflict', 'cannot step down: no other voter is available');
   }
 
   /** Returns whether leadership ended before the core gave the transfer up. */
-  async #transferTo(to: string, tenure: Tenure): Promise<boolean> {
+  async #transferTo(to: string, term: number): Promise<boolean> {
     const began = await new Promise<boolean>((answer) => {
       this.#enqueue({ kind: 'transfer', to, answer });
     });
     if (!began) return false;
     const { electionTimeoutMs } = this.#options.settings;
     const hasEnded = (status: RaftStatus): boolean =>
-      status.role !== 'leader' || status.currentTerm !== tenure.term;
+      status.role !== 'leader' || status.currentTerm !== term;
     return await this.#observed(hasEnded, electionTimeoutMs + 2 * TICK_MS);
   }
 
@@ -217,10 +217,17 @@ export class Session implements RunningRaft {
       network,
       logger,
       addressOf: (id) => addressOf(this.#raft.status().configuration, id),
-      onMessage: (message) => this.#enqueue({ kind: 'message', message }),
+      onMessage: (message) => this.#receive(message),
       onUnreachable: (id) => this.#enqueue({ kind: 'unreachable', id }),
       onSnapshotConnection: (connection) => this.#receiver.accept(connection),
     });
+  }
+
+  /** Entries that cannot be applied are as if they had been lost: the leader will send them again. */
+  #receive(message: Message): void {
+    const hasEntries = message.kind === 'appendEntries' && message.entries.length > 0;
+    if (hasEntries && this.#events.isBacklogged()) return;
+    this.#enqueue({ kind: 'message', message });
   }
 
   #createSender(): SnapshotSender {

@@ -1,7 +1,8 @@
 /** What a node says of its share in the cluster, for `sys/` endpoints and metrics. */
 
 import type { RaftStatus } from '../raft/raft.ts';
-import type { AppendStatistics } from './append-times.ts';
+import { NO_STATISTICS } from './raft-statistics.ts';
+import type { RaftStatistics } from './raft-statistics.ts';
 
 export type PeerStatus = {
   readonly id: string;
@@ -28,18 +29,15 @@ export type ReplicaStatus = {
   readonly proposals: number;
   /** On the leader: every other server. Empty elsewhere. */
   readonly peers: readonly PeerStatus[];
-  /** How long the log took to make appends durable. */
-  readonly appends: AppendStatistics;
+  readonly statistics: RaftStatistics;
 };
-
-const NO_APPENDS: AppendStatistics = { count: 0, lastMs: 0, meanMs: 0, maxMs: 0 };
 
 export function statusOf(node: {
   readonly nodeId: string;
   readonly appliedIndex: number;
   readonly proposals: number;
   readonly raft: RaftStatus | undefined;
-  readonly appends: AppendStatistics | undefined;
+  readonly statistics: RaftStatistics | undefined;
 }): ReplicaStatus {
   const { nodeId, appliedIndex, proposals, raft } = node;
   const peers = [...(raft?.progress ?? [])]
@@ -63,6 +61,6 @@ export function statusOf(node: {
     firstIndex: raft?.firstIndex ?? 0,
     proposals,
     peers,
-    appends: node.appends ?? NO_APPENDS,
+    statistics: node.statistics ?? NO_STATISTICS,
   };
 }

@@ -16,6 +16,8 @@ export class TickSchedule {
   readonly #heartbeatTicks: number;
   #lastTickMs: number;
   #areSocketsDrained = false;
+  /** By how much the latest of all ticks came after its time. */
+  latenessMsMax = 0;
 
   constructor(startMs: number, heartbeatTicks: number) {
     this.#lastTickMs = startMs;
@@ -32,6 +34,7 @@ export class TickSchedule {
     }
     if (dueTicks <= 0) return 0;
     this.#areSocketsDrained = false;
+    this.latenessMsMax = Math.max(this.latenessMsMax, nowMs - this.#lastTickMs - TICK_MS);
     this.#lastTickMs += dueTicks * TICK_MS;
     return isStalled ? Math.min(dueTicks, isLeader ? this.#heartbeatTicks : 1) : dueTicks;
   }

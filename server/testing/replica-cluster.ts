@@ -8,6 +8,7 @@ import { cpSync } from 'node:fs';
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { MessageChannel } from 'node:worker_threads';
 import { createClusterCredentials } from '../cluster/credentials.ts';
 import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
@@ -18,6 +19,9 @@ import type { CuttableNetwork } from './cuttable-network.ts';
 import { systemClock } from '../replica/clock.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import { createInlineRaft } from '../replica/inline-raft.ts';
+import type { RaftHost } from '../replica/raft-host.ts';
+import { serveRaft } from '../replica/raft-servant.ts';
+import { createThreadedRaft } from '../replica/threaded-raft.ts';
 import { openReplicaStorage } from '../replica/replica-storage.ts';
 import type { ReplicaStorage } from '../replica/replica-storage.ts';
 import { openReplica } from '../replica/replica.ts';
@@ -33,6 +37,16 @@ export const DEADLINE_MS = 20_000;
 export const PROMPT_AUTOPILOT = { ...DEFAULT_AUTOPILOT, serverStabilizationMs: 0 };
 
 export const silentLogger = { info() {}, warn() {}, error() {} };
+
+/** Where raft runs: called directly, or at the other end of a port as if in another thread. */
+type RaftThread = 'inline' | 'channel';
+
+let raftThread: RaftThread = 'inline';
+
+/** For all clusters of this test file. */
+export function runRaftIn(thread: RaftThread): void {
+  raftThread = thread;
+}
 
 export type ReplicaClusterOptions = {
   readonly settings?: Partial<ReplicaSettings>;
@@ -50,6 +64,7 @@ export type ClusterMember = {
   readonly peers: Pick<CuttableNetwork, 'cut' | 'mend'>;
   /** What `onFatal` was given. */
   readonly failures: unknown[];
+  disconnect(): void;
 };
 
 export class ReplicaCluster {
@@ -109,13 +124,15 @@ export class ReplicaCluster {
       settings: { ...replicaSettings(), autopilot: PROMPT_AUTOPILOT, ...settings },
       logger: silentLogger,
     };
+    const inline = createInlineRaft({ ...shared, storage, random: Math.random });
+    const { raft, disconnect } = raftThread === 'inline' ? direct(inline) : connected(inline);
     const replica = await openReplica({
       ...shared,
       clusterAddress: () => `127.0.0.1:${network.port()}`,
-      raft: createInlineRaft({ ...shared, storage, random: Math.random }),
+      raft,
       onFatal: (error) => failures.push(error),
     });
-    const member = { id, replica, network, peers, failures };
+    const member = { id, replica, network, peers, failures, disconnect };
     this.#members.set(id, member);
     return member;
   }
@@ -170,10 +187,11 @@ export class ReplicaCluster {
   }
 
   async stop(id: string): Promise<void> {
-    const { replica, network } = this.member(id);
+    const { replica, network, disconnect } = this.member(id);
     this.#members.delete(id);
     await replica.close();
     await network.close();
+    disconnect();
   }
 
   /**
@@ -201,6 +219,22 @@ export class ReplicaCluster {
     for (const { id } of this.members()) await this.stop(id);
     await rm(this.#directory, { recursive: true });
   }
+}
+
+type Connection = { readonly raft: RaftHost; disconnect(): void };
+
+function direct(raft: RaftHost): Connection {
+  return { raft, disconnect: () => undefined };
+}
+
+function connected(inline: RaftHost): Connection {
+  const { port1, port2 } = new MessageChannel();
+  serveRaft(port2, inline, systemClock);
+  const raft = createThreadedRaft(port1, {
+    clock: systemClock,
+    unansweredBytesMax: replicaSettings().uncommittedBytesMax,
+  });
+  return { raft, disconnect: () => port1.close() };
 }
 
 /** Waits until `condition` holds after something was applied on the node. */
