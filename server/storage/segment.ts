@@ -172,9 +172,10 @@ export function scanSegment(bytes: Buffer, header: SegmentHeader): SegmentScan {
   const isClosed =
     bytes.length === end + MARK_BYTES && isMark(readRecord(bytes, end), salt, sequence - 1);
   let damage: string | undefined;
-  if (!isClosed && bytes.length < fileBytes) {
+  if (provesDurable(bytes, end, { salt, sequence })) damage = fault;
+  else if (!isClosed && bytes.length < fileBytes) {
     damage = `the file has ${bytes.length} bytes, and had ${fileBytes}`;
-  } else if (provesDurable(bytes, end, { salt, sequence })) damage = fault;
+  }
   return { records, batchCount: sequence - firstBatch, end, isClosed, damage };
 }
 

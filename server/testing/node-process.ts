@@ -1,6 +1,6 @@
 /** Nodes as real processes on loopback, started as an operator starts them. */
 
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,6 +15,8 @@ export type NodeProcess = {
   readonly child: ChildProcess;
   /** What it has logged so far. */
   errors(): string;
+  /** From now on its disk is full for whatever lies beyond so many bytes of a file. */
+  limitFiles(bytes: number): void;
   /** SIGTERM; resolves with the exit code, or the signal that ended it. */
   stop(): Promise<number | NodeJS.Signals | null>;
 };
@@ -30,10 +32,10 @@ export class Workspace {
   readonly directory = mkdtempSync(join(tmpdir(), 'baobench-node-'));
   readonly #children = new Set<ChildProcess>();
 
-  /** Starts a node on free ports. With `fileBytesMax` its disk is full at files of that size. */
-  async start(nodeId: string, limits: { fileBytesMax?: number } = {}): Promise<NodeProcess> {
+  /** Starts a node on free ports. */
+  async start(nodeId: string): Promise<NodeProcess> {
     const file = this.write(`${nodeId}.hcl`, nodeConfig(join(this.directory, nodeId), nodeId));
-    const child = this.#spawn(file, limits.fileBytesMax);
+    const child = this.#spawn(file);
     let output = '';
     let errors = '';
     child.stderr?.on('data', (chunk: Buffer) => {
@@ -51,6 +53,9 @@ export class Workspace {
       address,
       child,
       errors: () => errors,
+      limitFiles: (bytes) => {
+        execFileSync('prlimit', [`--fsize=${bytes}`, '--pid', String(child.pid)]);
+      },
       stop: async () => {
         if (child.exitCode === null && child.signalCode === null) {
           child.kill('SIGTERM');
@@ -90,19 +95,12 @@ export class Workspace {
     rmSync(this.directory, { recursive: true, force: true });
   }
 
-  #spawn(configFile: string, fileBytesMax?: number): ChildProcess {
-    const command = [process.execPath, CLI, 'server', `-config=${configFile}`];
-    const limited = fileBytesMax === undefined ? [] : limitedShell(fileBytesMax);
-    const [file = '', ...args] = [...limited, ...command];
-    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  #spawn(configFile: string): ChildProcess {
+    const args = [CLI, 'server', `-config=${configFile}`];
+    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#children.add(child);
     return child;
   }
-}
-
-/** `ulimit -f` counts blocks of 512 bytes (POSIX). */
-function limitedShell(fileBytesMax: number): string[] {
-  return ['sh', '-c', `ulimit -f ${Math.floor(fileBytesMax / 512)} && exec "$@"`, 'sh'];
 }
 
 export function nodeConfig(directory: string, nodeId: string): string {
