@@ -109,6 +109,10 @@ function createSystemPorts(wiring: BackendWiring): SystemPorts {
         set: (change) => replication.setAutopilotConfiguration(change),
       },
     },
+    snapshots: {
+      save: async () => core().saveSnapshot(),
+      restore: async (archive, options) => core().restoreSnapshot(archive, options),
+    },
     keyStatus: () => core().keyStatus(),
     metrics: wiring.metrics,
     hostInfo: () => ({

@@ -76,16 +76,22 @@ export function createHandler(
   });
 }
 
-/** The cluster's id never changes: it is asked for until it is known. */
+/** The cluster's id is asked for until it is known; only a restored state can be another's. */
 export function identityOf(
   core: Core,
   { nodeId, version }: { readonly nodeId: string; readonly version: string },
+  replica: Pick<Replica, 'changeFeed' | 'restoredIndex'>,
 ): Identity {
-  let cluster: { readonly name: string; readonly id: string } | undefined;
+  let cluster: { readonly name: string; readonly id: string; readonly state: string } | undefined;
+  replica.changeFeed.subscribe(({ kind }) => {
+    if (kind === 'everything') cluster = undefined;
+  });
   const known = (): typeof cluster => {
     if (cluster === undefined) {
       const { clusterName: name, clusterId: id } = core.sealStatus();
-      if (name !== undefined && id !== undefined) cluster = { name, id };
+      if (name === undefined || id === undefined) return undefined;
+      const restored = replica.restoredIndex();
+      cluster = { name, id, state: restored === 0 ? id : `${id}.${restored}` };
     }
     return cluster;
   };
@@ -95,6 +101,7 @@ export function identityOf(
     version,
     clusterName: () => known()?.name,
     clusterId: () => known()?.id,
+    stateId: () => known()?.state,
   };
 }
 

@@ -161,6 +161,7 @@ async function assemble(
     changeFeed: replica.changeFeed,
     leadership: replica.leadership,
     replication: replica.replication,
+    snapshots: replica.snapshots,
     joinClient: createJoinClient(),
     createCredentials: createClusterCredentials,
     backends: createBackends({
@@ -178,7 +179,7 @@ async function assemble(
   });
 
   const forwarder = createForwarder(network);
-  const identity = identityOf(core, { nodeId, version });
+  const identity = identityOf(core, { nodeId, version }, replica);
   const parts = { config, logger, core, replica, identity, tally, metrics };
   const handler = createHandler(parts, forwarder.forward);
   serveForwarding(network, (request) => {

@@ -114,6 +114,10 @@ function systemPorts(core: () => Core, memory: MemoryNode): SystemPorts {
         set: (change) => memory.replication.setAutopilotConfiguration(change),
       },
     },
+    snapshots: {
+      save: async () => core().saveSnapshot(),
+      restore: (archive, options) => core().restoreSnapshot(archive, options),
+    },
     keyStatus: () => core().keyStatus(),
     metrics: async () => '',
     hostInfo: () => ({}),

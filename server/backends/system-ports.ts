@@ -161,6 +161,15 @@ export type SystemPorts = {
       set(change: Partial<AutopilotConfiguration>): Promise<void>;
     };
   };
+  readonly snapshots: {
+    /** The state of this node, as an archive. */
+    save(): Promise<AsyncIterable<Uint8Array>>;
+    /** Resolves once the state is in force. With `force` it need not be this cluster's. */
+    restore(
+      archive: AsyncIterable<Uint8Array>,
+      options: { readonly force: boolean },
+    ): Promise<void>;
+  };
   readonly keyStatus: () => {
     readonly term: number;
     readonly installTimeMs: number;

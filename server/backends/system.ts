@@ -29,6 +29,7 @@ import {
   stateHash,
   stepDown,
 } from './system-cluster.ts';
+import { forceRestore, restore, saveSnapshot } from './system-snapshot.ts';
 import {
   disableMount,
   enableMount,
@@ -128,6 +129,8 @@ const ROUTES: readonly Route[] = [
   { pattern: /^metrics$/, operations: { read: metrics } },
   { pattern: /^host-info$/, operations: { read: hostInfo } },
   { pattern: /^storage\/raft\/configuration$/, operations: { read: raftConfiguration } },
+  { pattern: /^storage\/raft\/snapshot$/, operations: writes(restore, { read: saveSnapshot }) },
+  { pattern: /^storage\/raft\/snapshot-force$/, operations: writes(forceRestore) },
   { pattern: /^storage\/raft\/remove-peer$/, operations: writes(removePeer) },
   { pattern: /^storage\/raft\/promote$/, operations: writes(promotePeer) },
   { pattern: /^storage\/raft\/demote$/, operations: writes(demotePeer) },

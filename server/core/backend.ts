@@ -120,6 +120,8 @@ export type LogicalRequest = {
   readonly defaultLeaseTtlSeconds?: number;
   readonly namespace: Namespace;
   readonly data: JsonObject;
+  /** The body, where it is no JSON and may be too large to be held: a snapshot. */
+  readonly stream?: AsyncIterable<Uint8Array>;
   readonly clientToken: string;
   /** Absent on unauthenticated paths. */
   readonly token: TokenEntry | undefined;
@@ -147,7 +149,12 @@ export type LogicalResponse = {
   /** Overrides 200 (or 204 for nothing), as KV v2 needs for 404 with a body. */
   readonly status?: number;
   /** An answer that is not an envelope: metrics, health. */
-  readonly raw?: { readonly contentType: string; readonly body: string };
+  readonly raw?: {
+    readonly contentType: string;
+    readonly body: string;
+    /** In place of `body`, for what may be too large to be held. */
+    readonly stream?: AsyncIterable<Uint8Array>;
+  };
 };
 
 /** Paths are exact, or end in `*` for a prefix; a `+` stands for one segment. */

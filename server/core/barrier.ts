@@ -203,6 +203,14 @@ export class Barrier {
     this.#keyring = this.#readKeyring(this.#rootKey);
   }
 
+  /** Whether a keyring that was stored elsewhere opens with this barrier's root key. */
+  opensKeyring(sealed: Uint8Array): boolean {
+    assert(this.#rootKey !== undefined, 'the barrier is sealed');
+    const bytes = decrypt(this.#rootKey, sealed, Buffer.from(KEYRING_PATH));
+    bytes?.fill(0);
+    return bytes !== undefined;
+  }
+
   /** What stores the keyring that `initialize` created. */
   keyringOperation(): WriteOperation {
     return this.#keyringOperation(this.#openKeyring());

@@ -10,6 +10,7 @@ import type {
   Leadership,
   PhysicalStore,
   Replication,
+  Snapshots,
 } from './ports.ts';
 
 export type CoreSettings = {
@@ -36,6 +37,7 @@ export type CoreOptions = {
   readonly changeFeed: ChangeFeed;
   readonly leadership: Leadership;
   readonly replication: Replication;
+  readonly snapshots: Snapshots;
   readonly joinClient: JoinClient;
   readonly createCredentials: () => Promise<ClusterCredentials>;
   readonly backends: BackendFactories;

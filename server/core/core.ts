@@ -24,6 +24,7 @@ import { NodeLife } from './node-life.ts';
 import { handleCancelableRequest, mayWrite } from './request-handling.ts';
 import type { LogicalCall } from './request-handling.ts';
 import type { SealStatus } from './seal.ts';
+import { restoreSnapshot, type RestoreOptions } from './snapshots.ts';
 import type { Services } from './services.ts';
 
 export type { CoreOptions, CoreSettings, HaState, Leader } from './core-options.ts';
@@ -135,6 +136,20 @@ export class Core {
     const { isStandby } = this.#life.requireUnsealed();
     if (isStandby) throw standbyPleaseForwardError();
     await this.#options.leadership.stepDown();
+  }
+
+  /** A backup of all that is stored, sealed as it is. Throws `standby-please-forward` on a standby. */
+  saveSnapshot(): Promise<AsyncIterable<Uint8Array>> {
+    const { isStandby } = this.#life.requireUnsealed();
+    if (isStandby) throw standbyPleaseForwardError();
+    return this.#options.snapshots.save();
+  }
+
+  restoreSnapshot(archive: AsyncIterable<Uint8Array>, options: RestoreOptions): Promise<void> {
+    const { snapshots, logger } = this.#options;
+    const { isStandby } = this.#life.requireUnsealed();
+    if (isStandby) throw standbyPleaseForwardError();
+    return restoreSnapshot({ snapshots, barrier: this.#life.barrier, logger }, archive, options);
   }
 
   requestJoin(target: {

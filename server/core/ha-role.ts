@@ -155,8 +155,25 @@ export class HaRole implements HaSteps {
     const services = this.#services;
     if (services === undefined) return;
     // Listing the mounts takes turns; until it is done nobody may see the old ones.
-    const reload = this.gate.closeWhile(this.#drainOptions(), () => services.mounts.load());
+    const reload = this.gate.closeWhile(this.#drainOptions(), () =>
+      this.#isStandby ? services.mounts.load() : this.#rebuild(),
+    );
     reload.catch(this.#parts.onFatal);
+  }
+
+  /** The state under an active node was replaced by a restored one. Runs inside the closed gate. */
+  async #rebuild(): Promise<void> {
+    const tenure = this.#tenure;
+    const isExpiring = this.#activeTimeMs !== null;
+    this.preSeal();
+    const services = await this.postUnseal();
+    if (tenure === undefined || this.#tenure !== tenure || this.#signal.aborted) return;
+    if (isExpiring) {
+      this.#strategy = standardUnsealStrategy;
+      this.#strategy.start(services);
+    }
+    // What is posted is of the node that led when the state was taken.
+    await this.#advertise(tenure);
   }
 
   /** False if the tenure ended before it was told. Tries for as long as it lasts. */

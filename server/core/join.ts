@@ -18,7 +18,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { ServerError } from '../errors.ts';
 import { decrypt, encrypt } from './aes-gcm.ts';
 import type { JsonObject } from './backend.ts';
-import type { ClusterCredentials, JoinClient } from './ports.ts';
+import type { ChangeFeed, ClusterCredentials, JoinClient } from './ports.ts';
 import { deriveKey, parseSealConfig, sealConfigJson } from './seal.ts';
 import type { SealConfig } from './seal.ts';
 
@@ -153,4 +153,25 @@ function answerOf(secret: Buffer, claim: JoinClaim): Buffer {
 function openText(key: Buffer, text: unknown, additionalData: Buffer): Buffer | undefined {
   if (typeof text !== 'string') return undefined;
   return decrypt(key, Buffer.from(text, 'base64'), additionalData);
+}
+
+/** Resolves at the first change after which `hasArrived`; rejects with `no-leader` if none comes. */
+export async function arrival(
+  changeFeed: ChangeFeed,
+  hasArrived: () => boolean,
+  msMax: number,
+): Promise<void> {
+  if (hasArrived()) return;
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      unsubscribe();
+      reject(new ServerError('no-leader', `Cannot join: nothing arrived within ${msMax} ms`));
+    }, msMax);
+    const unsubscribe = changeFeed.subscribe(() => {
+      if (!hasArrived()) return;
+      clearTimeout(timer);
+      unsubscribe();
+      resolve();
+    });
+  });
 }

@@ -21,7 +21,7 @@ import type { ClusterInfo } from './cluster-info.ts';
 import type { CoreOptions, Leader } from './core-options.ts';
 import { HaRole } from './ha-role.ts';
 import { runStandby } from './ha.ts';
-import { JoinChallenges, askSealConfig, deriveJoinKeys, join } from './join.ts';
+import { JoinChallenges, arrival, askSealConfig, deriveJoinKeys, join } from './join.ts';
 import type { JoinClaim, JoinKeys, JoinTarget } from './join.ts';
 import { PhysicalCache } from './physical-cache.ts';
 import {
@@ -74,7 +74,10 @@ export class NodeLife {
       onFatal: (error) => void this.#sealAfter(error),
     });
     // For as long as the process lives: a sealed node's cache must not go stale either.
-    options.changeFeed.subscribe((change) => this.#role.handleChange(change));
+    options.changeFeed.subscribe((change) => {
+      this.#role.handleChange(change);
+      if (change.kind === 'everything') this.#forgetIdentity();
+    });
   }
 
   get gate(): HaRole['gate'] {
@@ -319,26 +322,9 @@ export class NodeLife {
     );
     this.#isReplicating = true;
     await replication.start(credentials);
-    await this.#arrival();
-  }
-
-  /** Resolves when the cluster's seal configuration is here, and with it all that it needs. */
-  async #arrival(): Promise<void> {
-    const { changeFeed, settings } = this.#options;
-    if (this.#localSealConfig() !== undefined) return;
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        unsubscribe();
-        const reason = `nothing arrived within ${settings.joinMsMax} ms`;
-        reject(new ServerError('no-leader', `Cannot join: ${reason}`));
-      }, settings.joinMsMax);
-      const unsubscribe = changeFeed.subscribe(() => {
-        if (this.#localSealConfig() === undefined) return;
-        clearTimeout(timer);
-        unsubscribe();
-        resolve();
-      });
-    });
+    // With the cluster's seal configuration all is here that it needs.
+    const hasArrived = (): boolean => this.#localSealConfig() !== undefined;
+    await arrival(this.#options.changeFeed, hasArrived, settings.joinMsMax);
   }
 
   #requireActive(): Running {
@@ -348,7 +334,19 @@ export class NodeLife {
     return running;
   }
 
-  /** Once read it never changes. */
+  /** A restored state may be another cluster's. */
+  #forgetIdentity(): void {
+    this.#sealConfig = undefined;
+    const running = this.#running;
+    if (running === undefined || this.barrier.isSealed) return;
+    try {
+      this.#running = { ...running, clusterInfo: readClusterInfo(this.barrier) };
+    } catch (error) {
+      void this.#sealAfter(error);
+    }
+  }
+
+  /** Once read it never changes, but by a restored snapshot. */
   #localSealConfig(): SealConfig | undefined {
     this.#sealConfig ??= readSealConfig(this.#options.physical);
     return this.#sealConfig;

@@ -247,3 +247,23 @@ export type JoinClient = {
   /** POST `sys/storage/raft/bootstrap/answer`; resolves with `data`. */
   answer(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
 };
+
+/** Backups of the whole replicated state, below the barrier. */
+export type Snapshots = {
+  /** The state of this node as it is now, packed as `sys/storage/raft/snapshot` answers it. */
+  save(): Promise<AsyncIterable<Uint8Array>>;
+  /** Takes what `save` gave; rejects with `invalid-request` if it is not whole and undamaged. */
+  receive(archive: AsyncIterable<Uint8Array>): Promise<ReceivedState>;
+};
+
+/** A state that has arrived, and is not in force. */
+export type ReceivedState = {
+  /** What it holds at `key`. */
+  find(key: string): Promise<Uint8Array | undefined>;
+  /**
+   * Puts it in the place of everything, on all nodes at the index that it resolves with; listeners
+   * then hear that everything has changed. Rejects as a write does.
+   */
+  restore(): Promise<number>;
+  discard(): Promise<void>;
+};

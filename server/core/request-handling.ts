@@ -40,6 +40,7 @@ export type LogicalCall = {
   /** As the client sent it; empty for root. */
   readonly namespacePath: string;
   readonly data: JsonObject;
+  readonly stream?: AsyncIterable<Uint8Array>;
   /** Empty if there is none. */
   readonly clientToken: string;
   readonly remoteAddress: string;
@@ -211,6 +212,7 @@ function createRequest(
     defaultLeaseTtlSeconds: route.entry.defaultLeaseTtlSeconds || scene.defaultLeaseTtlSeconds,
     namespace: route.namespace,
     data: call.data,
+    ...(call.stream === undefined ? {} : { stream: call.stream }),
     clientToken: call.clientToken,
     token,
     view: route.view,

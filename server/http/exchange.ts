@@ -12,6 +12,8 @@ export type Incoming = {
   readonly rawHeaders: readonly string[];
   readonly head: RequestHead;
   readonly body: Buffer;
+  /** In place of `body`, for the few requests that are too large to be held. */
+  readonly stream?: AsyncIterable<Uint8Array>;
   readonly remoteAddress: string;
   /** Another node forwarded it: it is answered here or nowhere. */
   readonly isForwarded: boolean;
@@ -24,6 +26,8 @@ export type Answer = {
   /** Alternating names and values; Content-Length is added when it is sent. */
   readonly headers: string[];
   readonly body: string | Buffer;
+  /** In place of `body`, for the few answers that are too large to be held. */
+  readonly stream?: AsyncIterable<Uint8Array>;
 };
 
 export const EMPTY_BODY = Buffer.alloc(0);

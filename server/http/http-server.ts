@@ -11,6 +11,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 
 import { ServerError } from '../errors.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
@@ -51,6 +52,8 @@ const KEEP_ALIVE_TIMEOUT_MS = 300_000;
 const HEADER_BYTES_MAX = 32 * 1024;
 const HEADERS_MAX = 100;
 const SHUTDOWN_MS = 10_000;
+/** Bodies that are no JSON and have a limit of their own (internal/http/util.go). */
+const STREAMED = /^\/v1\/sys\/storage\/raft\/snapshot(?:-force)?(?:\?|$)/;
 /** After an early refusal: how long, and how much, a client may go on sending before it is cut off. */
 const LINGER_MS = 500;
 const LINGER_BYTES_MAX = 64 * 1024 * 1024;
@@ -63,9 +66,14 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const answer = async (
     request: IncomingMessage,
     response: ServerResponse,
-    received: { readonly method: string; readonly head: RequestHead; readonly body: Buffer },
+    received: {
+      readonly method: string;
+      readonly head: RequestHead;
+      readonly body: Buffer;
+      readonly stream?: AsyncIterable<Uint8Array>;
+    },
   ): Promise<void> => {
-    const { method, head, body } = received;
+    const { method, head, body, stream } = received;
     const incoming: Incoming = {
       id: newRequestId(),
       method,
@@ -73,12 +81,14 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       rawHeaders: request.rawHeaders,
       head,
       body,
+      ...(stream === undefined ? {} : { stream }),
       remoteAddress: request.socket.remoteAddress ?? '',
       isForwarded: false,
     };
     const result = await handler.handle(incoming);
     if (isClosing) result.headers.push('Connection', 'close');
-    send(response, result);
+    if (stream !== undefined && !request.complete) sendAndLinger(request, response, result);
+    else await send(response, result);
     inFlight -= 1;
   };
 
@@ -100,6 +110,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     }
     if (head.contentLength <= 0 && !head.isChunked) {
       void answer(request, response, { method, head, body: EMPTY_BODY });
+      return;
+    }
+    if (STREAMED.test(request.url ?? '')) {
+      const stream = request.iterator({ destroyOnReturn: false });
+      void answer(request, response, { method, head, body: EMPTY_BODY, stream });
       return;
     }
     receiveBody(request, { announced: head.contentLength, limit: maxRequestSize }).then(
@@ -190,11 +205,18 @@ function bodyTooLarge(): ServerError {
   return new ServerError('too-large', 'request body too large');
 }
 
-function send(response: ServerResponse, { status, headers, body }: Answer): void {
+/** Waits only for what is streamed, and never rejects. */
+function send(response: ServerResponse, answer: Answer): Promise<void> | undefined {
+  const { status, headers, body, stream } = answer;
   if (status === 204) {
     response.writeHead(status, headers);
     response.end();
-    return;
+    return undefined;
+  }
+  if (stream !== undefined) {
+    response.writeHead(status, headers);
+    // What fails now can only be told by ending the connection before the body is whole.
+    return pipeline(stream, response).catch(() => void response.destroy());
   }
   const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   headers.push('Content-Length', String(length));
@@ -202,6 +224,7 @@ function send(response: ServerResponse, { status, headers, body }: Answer): void
   // ASCII needs no encoding, and goes out with the head as one string.
   if (typeof body === 'string' && length === body.length) response.end(body, 'latin1');
   else response.end(body);
+  return undefined;
 }
 
 /**

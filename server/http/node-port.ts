@@ -31,4 +31,9 @@ export type Identity = {
   /** Known from the first unseal on. */
   clusterName(): string | undefined;
   clusterId(): string | undefined;
+  /**
+   * What an index is an index of: another one after a snapshot was restored, so that nobody takes
+   * what was there before for what is there now.
+   */
+  stateId(): string | undefined;
 };

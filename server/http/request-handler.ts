@@ -28,6 +28,7 @@ import { parseTarget, queryData, type RequestTarget } from './request-target.ts'
 import {
   createIndexEncoder,
   decodeIndex,
+  isOfState,
   parseInconsistent,
   type Fallback,
 } from './storage-index.ts';
@@ -77,6 +78,9 @@ const ACTIVE_ONLY = new Set([
   'sys/storage/raft/bootstrap/answer',
 ]);
 
+/** Too large to be forwarded: the client is sent to the active node (`alwaysRedirectPaths`). */
+const REDIRECTED = new Set(['sys/storage/raft/snapshot', 'sys/storage/raft/snapshot-force']);
+
 const READ_METHODS = new Set(['GET', 'HEAD', 'LIST', 'SCAN']);
 
 type Placement = 'here' | 'forward' | 'fail';
@@ -119,6 +123,9 @@ export class RequestHandler {
       // However it was written: `s%79s/seal` seals this very node, too.
       const isSystem = target.path.startsWith('sys/');
       isLocalOnly = isSystem && LOCAL_ONLY.test(target.path);
+      if (isSystem && REDIRECTED.has(target.path) && this.#isStandby()) {
+        return this.#redirect(incoming);
+      }
       const placement = isLocalOnly ? 'here' : this.#placement(incoming, target, isSystem);
       if (placement !== 'here') {
         const decided = typeof placement === 'string' ? placement : await placement;
@@ -157,6 +164,9 @@ export class RequestHandler {
       if (code === 'no-leader') throw error;
       return this.errorAnswer(error, request.id);
     });
+    if (answer.stream !== undefined) {
+      throw new ServerError('invalid-request', 'cannot forward a request with so large an answer');
+    }
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
     const headers = headerRecord(answer.headers);
     return { status: answer.status, headers, body, index: position.appliedIndex() };
@@ -184,7 +194,9 @@ export class RequestHandler {
       operation: target.operation,
       path: target.path,
       namespacePath: head.namespacePath,
-      data: this.#data(incoming, target),
+      ...(incoming.stream === undefined
+        ? { data: this.#data(incoming, target) }
+        : { data: {}, stream: incoming.stream }),
       clientToken: head.token,
       remoteAddress: incoming.remoteAddress,
       forwarded: incoming.isForwarded,
@@ -197,7 +209,11 @@ export class RequestHandler {
     headers.push('X-Vault-Index', this.#index(head.namespacePath));
     if (head.namespacePath !== '') headers.push('X-Vault-Namespace', head.namespacePath);
     if (response?.raw !== undefined) {
-      return { status: response.status ?? 200, headers, body: response.raw.body };
+      const { body, stream } = response.raw;
+      const answer = { status: response.status ?? 200, headers, body };
+      if (stream === undefined) return answer;
+      headers.push('Content-Disposition', 'attachment');
+      return { ...answer, stream };
     }
     if (status === 204) return { status, headers, body: EMPTY_BODY };
     if (response === undefined || (status === 404 && response.status === undefined)) {
@@ -248,7 +264,7 @@ export class RequestHandler {
       head.inconsistent === undefined ? undefined : parseInconsistent(head.inconsistent);
     const index = head.index === undefined ? undefined : decodeIndex(head.index);
     const { position, identity } = this.#options;
-    const isOwn = index !== undefined && index.cluster === identity.clusterId();
+    const isOwn = index !== undefined && isOfState(index, identity.stateId());
     const isSeen = !isOwn || position.appliedIndex() >= index.value;
     if (core.isSealed()) return 'here';
     if (incoming.isForwarded || !core.standby()) {
@@ -286,18 +302,28 @@ export class RequestHandler {
     return { status: this.#options.settings.inconsistentStatus, headers, body: errorBody([]) };
   }
 
+  #isStandby(): boolean {
+    const { core } = this.#options;
+    return !core.isSealed() && core.standby();
+  }
+
+  /** Throws `no-leader` if there is nobody to go to. */
+  #redirect({ url }: Incoming): Answer {
+    const { status, headers, body } = redirectTo(this.#options.core.leader(), url);
+    return { status, headers: [...this.#headers('application/json'), ...headers], body };
+  }
+
   /** The active node's answer, or why there is none. */
   async #forward(incoming: Incoming, isLocalOnly = false): Promise<Answer> {
-    const { core, forwarding, events } = this.#options;
+    const { forwarding, events } = this.#options;
     if (isLocalOnly) {
       const error = new ServerError('invalid-request', 'cannot forward local-only request');
       return this.errorAnswer(error, incoming.id);
     }
     try {
-      if (incoming.head.noForwarding) {
-        const { status, headers, body } = redirectTo(core.leader(), incoming.url);
-        return { status, headers: [...this.#headers('application/json'), ...headers], body };
-      }
+      // What was streamed is gone.
+      const isUnsendable = incoming.head.noForwarding || incoming.stream !== undefined;
+      if (isUnsendable) return this.#redirect(incoming);
       events.requestForwarded();
       const target = parseTarget(incoming.method, incoming.url);
       const forwarded = await forwardToActive(forwarding, incoming, {
@@ -327,7 +353,7 @@ export class RequestHandler {
 
   #index(namespacePath: string): string {
     const { position, identity } = this.#options;
-    return this.#encodeIndex(identity.clusterId() ?? '', namespacePath, position.appliedIndex());
+    return this.#encodeIndex(identity.stateId() ?? '', namespacePath, position.appliedIndex());
   }
 
   #headers(contentType: string): string[] {

@@ -5,7 +5,7 @@ import { headerRecord } from './forwarding.ts';
 import { JSON_DEPTH_MAX, parseBody, requireMergePatch } from './request-body.ts';
 import { readHead } from './request-head.ts';
 import { parseQuery, parseTarget } from './request-target.ts';
-import { createIndexEncoder, decodeIndex, parseInconsistent } from './storage-index.ts';
+import { createIndexEncoder, decodeIndex, isOfState, parseInconsistent } from './storage-index.ts';
 
 function refusal(run: () => unknown): { code: ErrorCode; message: string } | undefined {
   try {
@@ -213,4 +213,20 @@ describe('index headers', () => {
       expect(refusal(() => parseInconsistent(text))?.code).toBe('invalid-request');
     },
   );
+});
+
+test.each([
+  { index: 'c1', node: 'c1', expected: true },
+  { index: 'c2', node: 'c1', expected: false },
+  { index: 'c1', node: undefined, expected: false },
+  // Restored here, and the client saw what was before.
+  { index: 'c1', node: 'c1.70', expected: false },
+  { index: 'c1.60', node: 'c1.70', expected: false },
+  { index: 'c1.70', node: 'c1.70', expected: true },
+  // The client saw a restored state that has not come here yet.
+  { index: 'c1.70', node: 'c1', expected: true },
+  { index: 'c1.70', node: 'c1.9', expected: true },
+  { index: 'c2.70', node: 'c1', expected: false },
+])('an index of $index concerns a node at $node: $expected', ({ index, node, expected }) => {
+  expect(isOfState({ cluster: index, value: 80 }, node)).toBe(expected);
 });

@@ -56,6 +56,17 @@ export function decodeIndex(text: string): StorageIndex {
   return { cluster, value: number };
 }
 
+/**
+ * Whether an index is one of the state that a node holds, or of one that is still on its way there:
+ * a restored state is `<cluster>.<index at which it was restored>`. What was before it is gone.
+ */
+export function isOfState({ cluster }: StorageIndex, stateId: string | undefined): boolean {
+  if (cluster === stateId || stateId === undefined) return cluster === stateId;
+  const [id, restored = '0'] = cluster.split('.');
+  const [ownId, ownRestored = '0'] = stateId.split('.');
+  return id === ownId && Number(ownRestored) < Number(restored);
+}
+
 /** At most two values, the second only after `await-state`. Throws `invalid-request`. */
 export function parseInconsistent(text: string): Inconsistent {
   const [first = '', second, ...rest] = text.split(',').map((value) => value.trim());

@@ -17,6 +17,7 @@
 import assert from 'node:assert/strict';
 import type { Change } from '../core/ports.ts';
 import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
+import { decodeRestore } from '../storage/restore-command.ts';
 import type { Store, StoreOperation, StorePosition, StoreStream } from '../storage/store.ts';
 import { ApplyGroup } from './apply-group.ts';
 import { ApplyQueue } from './apply-queue.ts';
@@ -24,6 +25,7 @@ import type { ApplyJob } from './apply-queue.ts';
 import type { Clock } from './clock.ts';
 import { Publication } from './publication.ts';
 import type { Refusal } from './state-machine.ts';
+import { restoreStaged } from './state-restore.ts';
 
 export type Applied = {
   /** In order; empty for an installed snapshot. */
@@ -119,7 +121,7 @@ export class Applier {
     await this.#options.store.flush();
   }
 
-  #push(job: ApplyJob): void {
+  #push(job: Parameters<ApplyQueue['push']>[0]): void {
     if (this.#isStopped) return;
     this.#queue.push(job);
     // `#run` reports its failure to onFatal and never rejects.
@@ -134,6 +136,10 @@ export class Applier {
       for (let job = this.#queue.take(); job !== undefined; job = this.#queue.take()) {
         if (job.kind === 'snapshot') {
           await this.#install(job);
+          continue;
+        }
+        if (job.kind === 'restore') {
+          await this.#restore(job.entry);
           continue;
         }
         const group = new ApplyGroup(store, job.entries, this.#configuration);
@@ -190,6 +196,30 @@ export class Applier {
     this.#publication.publish({ kind: 'everything', index });
     this.#options.onApplied({ entries: [], refusals: NO_REFUSALS, position });
     done();
+  }
+
+  /** The entry is applied either way: where the state that it names is not whole, it does nothing. */
+  async #restore(entry: Entry): Promise<void> {
+    const { store, onApplied } = this.#options;
+    const { index, term, command } = entry;
+    const position = {
+      lastIncludedIndex: index,
+      lastIncludedTerm: term,
+      configuration: this.#configuration,
+    };
+    assert.equal(index, this.appliedIndex() + 1, 'entries follow what is applied');
+    const isRestored = await restoreStaged(store, decodeRestore(command), position);
+    if (isRestored) {
+      this.#publication.publish({ kind: 'everything', index });
+    } else {
+      const written = store.apply([], position);
+      if (written !== undefined) await written;
+      store.publish();
+      this.#publication.publish({ kind: 'keys', index, keys: [] });
+    }
+    const refusals = isRestored ? NO_REFUSALS : new Map([[index, 'conflict' as const]]);
+    onApplied({ entries: [entry], refusals, position });
+    this.#reportDurable();
   }
 
   #reportDurable(): void {

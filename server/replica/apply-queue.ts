@@ -1,6 +1,7 @@
 /**
  * What waits to be applied, and how it is cut into groups: one group is one batch of the store and
- * one change that readers see. Nothing of the order is lost: a snapshot is a group of its own.
+ * one change that readers see. Nothing of the order is lost: what replaces everything, a snapshot or
+ * an entry, is a group of its own.
  *
  * The chunks of a large command are never parted: until the last one is here, or something else in
  * its place, those that are wait apart (`storage/chunking.ts`).
@@ -8,11 +9,14 @@
 
 import type { Entry, SnapshotMetadata } from '../raft/message.ts';
 import { applicableCount, continuesSequence, headOf } from '../storage/chunking.ts';
+import { isRestore } from '../storage/restore-command.ts';
 import type { StoreStream } from '../storage/store.ts';
 import { startsGroup } from './state-machine.ts';
 
 export type ApplyJob =
   | { readonly kind: 'entries'; readonly entries: readonly Entry[] }
+  /** An entry that replaces the whole state. */
+  | { readonly kind: 'restore'; readonly entry: Entry }
   | {
       readonly kind: 'snapshot';
       readonly snapshot: SnapshotMetadata;
@@ -38,7 +42,7 @@ export class ApplyQueue {
     return this.#jobs.length === 0;
   }
 
-  push(job: ApplyJob): void {
+  push(job: Exclude<ApplyJob, { readonly kind: 'restore' }>): void {
     if (job.kind === 'snapshot') {
       // A snapshot replaces what is committed, and with it whatever it was to become.
       this.#bytes -= bytesOf(this.#unfinished);
@@ -64,7 +68,12 @@ export class ApplyQueue {
 
   /** Takes a snapshot, or as many entries from the front as make one group: at least one. */
   take(): ApplyJob | undefined {
-    if (this.#jobs[0]?.kind === 'snapshot') return this.#jobs.shift();
+    const next = this.#jobs[0];
+    if (next?.kind !== 'entries') return this.#jobs.shift();
+    const [first] = next.entries;
+    if (first !== undefined && restores(first)) {
+      return this.#takeRestore(first, next.entries.slice(1));
+    }
     const entries: Entry[] = [];
     let bytes = 0;
     for (;;) {
@@ -76,6 +85,7 @@ export class ApplyQueue {
           const isFull = GROUP_BYTES_MAX < bytes + entry.command.length;
           if (isFull || GROUP_ENTRIES_MAX <= entries.length) break;
           if (entry.kind === 'command' && startsGroup(headOf(entry.command))) break;
+          if (restores(entry)) break;
         }
         bytes += entry.command.length;
         entries.push(entry);
@@ -90,6 +100,17 @@ export class ApplyQueue {
     this.#bytes -= bytes;
     return entries.length === 0 ? undefined : { kind: 'entries', entries };
   }
+
+  #takeRestore(entry: Entry, others: readonly Entry[]): ApplyJob {
+    this.#bytes -= entry.command.length;
+    if (others.length === 0) this.#jobs.shift();
+    else this.#jobs[0] = { kind: 'entries', entries: others };
+    return { kind: 'restore', entry };
+  }
+}
+
+function restores({ kind, command }: Entry): boolean {
+  return kind === 'command' && isRestore(command);
 }
 
 function bytesOf(entries: readonly Entry[]): number {

@@ -26,9 +26,11 @@ import type {
   ChangeFeed,
   ClusterCredentials,
   Leadership,
+  CommitOutcome,
   PhysicalStore,
   Reads,
   Replication,
+  Snapshots,
 } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
@@ -46,6 +48,8 @@ import { ReadRounds } from './reads.ts';
 import type { ReadStatistics } from './reads.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
+import { createSnapshots } from './snapshots.ts';
+import { restoredIndex } from './state-restore.ts';
 import { statusOf } from './status.ts';
 import type { ReplicaStatus } from './status.ts';
 import type { ReplicaLogger } from './transport.ts';
@@ -78,6 +82,9 @@ export type Replica = {
   readonly replication: Replication;
   readonly reads: Reads;
   readStatistics(): ReadStatistics;
+  readonly snapshots: Snapshots;
+  /** At which index the state was last replaced by a restored one; 0 for never. */
+  restoredIndex(): number;
   status(): ReplicaStatus;
   /** Equal on all nodes that have applied the same index. */
   stateHash(): Promise<string>;
@@ -100,6 +107,7 @@ class Node implements Replica {
   readonly leadership: Leadership;
   readonly replication: Replication;
   readonly reads: ReadRounds;
+  readonly snapshots: Snapshots;
   readonly #options: ReplicaOptions;
   readonly #applier: Applier;
   readonly #proposals: Proposals;
@@ -152,6 +160,17 @@ class Node implements Replica {
       awaitApplied: (index, timeoutMs) => this.#applier.awaitApplied(index, timeoutMs),
     });
     this.physical = this.#createPhysical();
+    this.snapshots = createSnapshots({
+      directory: options.snapshotDirectory,
+      bytesMax: settings.snapshotBytesMax,
+      take: async () => {
+        if (this.#builder === undefined) throw noLeaderError();
+        const index = this.#applier.appliedIndex();
+        return this.#builder.lease(() => index + 1);
+      },
+      list: (prefix) => options.store.list(prefix, {}),
+      propose: (command, operations) => this.#propose(command, operations),
+    });
     this.changeFeed = { subscribe: (listener) => this.#applier.subscribe(listener) };
     this.leadership = {
       nodeId,
@@ -209,6 +228,10 @@ class Node implements Replica {
     return this.#raft !== undefined;
   }
 
+  restoredIndex(): number {
+    return restoredIndex(this.#options.store);
+  }
+
   stateHash(): Promise<string> {
     return this.#options.store.stateHash();
   }
@@ -225,18 +248,20 @@ class Node implements Replica {
   #createPhysical(): PhysicalStore {
     return createPhysical({
       store: this.#options.store,
-      propose: async (command, operations) => {
-        if (this.#failure !== undefined) throw this.#failedError();
-        const raft = this.#raft;
-        if (raft === undefined) throw noLeaderError();
-        if (this.#applier.isBacklogged()) throw overloadedError('applied');
-        const settled = this.#proposals.submit(command, operations);
-        raft.wake();
-        return settled;
-      },
+      propose: (command, operations) => this.#propose(command, operations),
       appliedIndex: () => this.#applier.appliedIndex(),
       awaitApplied: (index, timeoutMs) => this.#applier.awaitApplied(index, timeoutMs),
     });
+  }
+
+  async #propose(command: Uint8Array, operations?: number): Promise<CommitOutcome> {
+    if (this.#failure !== undefined) throw this.#failedError();
+    const raft = this.#raft;
+    if (raft === undefined) throw noLeaderError();
+    if (this.#applier.isBacklogged()) throw overloadedError('applied');
+    const settled = this.#proposals.submit(command, operations);
+    raft.wake();
+    return settled;
   }
 
   #isBootstrapped(): boolean {

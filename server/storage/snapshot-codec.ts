@@ -15,7 +15,7 @@ import { ByteReader } from './byte-reader.ts';
 import { KEY_BYTES_MAX } from './command.ts';
 import { ENTRY_BYTES_MAX } from './entry-codec.ts';
 import { compareKeys } from './key-order.ts';
-import { encodePosition } from './store-position.ts';
+import { decodePosition, encodePosition } from './store-position.ts';
 import type { StorePosition, StoreStream } from './store.ts';
 
 export const CHUNK_BYTES_MAX = 256 * 1024;
@@ -85,9 +85,29 @@ export async function* decodeSnapshot(
   }
 }
 
-async function readHead(reader: ByteReader, position: StorePosition): Promise<void> {
+/** Throws where `decodeSnapshot` would, and keeps nothing. */
+export async function verifySnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
+  const groups = decodeSnapshot(position, chunks)[Symbol.asyncIterator]();
+  while ((await groups.next()).done !== true);
+}
+
+/** Where the state was taken. Reads only the head. */
+export async function positionOfSnapshot(chunks: StoreStream): Promise<StorePosition> {
+  const reader = new ByteReader(chunks, () => undefined);
+  try {
+    return decodePosition(await readPositionBytes(reader));
+  } finally {
+    await reader.stop();
+  }
+}
+
+async function readPositionBytes(reader: ByteReader): Promise<Buffer> {
   if (!(await reader.take(MAGIC.length)).equals(MAGIC)) throw fault('this is no snapshot');
-  const positionBytes = await reader.take(await readLength(reader, POSITION_BYTES_MAX));
+  return reader.take(await readLength(reader, POSITION_BYTES_MAX));
+}
+
+async function readHead(reader: ByteReader, position: StorePosition): Promise<void> {
+  const positionBytes = await readPositionBytes(reader);
   if (!positionBytes.equals(encodePosition(position))) {
     throw fault(`it was not taken at index ${position.lastIncludedIndex}`);
   }

@@ -46,6 +46,10 @@ export function createTestCore(
     changeFeed: memory.changeFeed,
     leadership: memory.leadership,
     replication: memory.replication,
+    snapshots: {
+      save: () => Promise.reject(new Error('no snapshots here')),
+      receive: () => Promise.reject(new Error('no snapshots here')),
+    },
     joinClient: {
       challenge: () => Promise.reject(new Error('no network')),
       answer: () => Promise.reject(new Error('no network')),

@@ -128,6 +128,10 @@ export function createSystemNode(options: SystemNodeOptions = {}): SystemNode {
         set: (change) => act('setAutopilot', change),
       },
     },
+    snapshots: {
+      save: () => Promise.reject(new Error('no snapshots here')),
+      restore: () => Promise.reject(new Error('no snapshots here')),
+    },
     keyStatus: () => ({ term: 1, installTimeMs: NOW_MS, encryptions: 3 }),
     metrics: async () => '# HELP x y\nx 1\n',
     hostInfo: () => ({ host: { hostname: 'host' } }),

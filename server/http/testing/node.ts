@@ -78,6 +78,7 @@ export class Node {
         version: '1.0.0',
         clusterName: () => 'cluster',
         clusterId: () => 'c1',
+        stateId: () => 'c1',
       },
       jsonLimits: { stringsMax: 1000 },
       forwarding: {

@@ -1,0 +1,124 @@
+import { afterEach, expect, test } from 'vitest';
+import type { Change } from '../core/ports.ts';
+import { pieceKey, STAGING_PREFIX } from '../storage/restore-command.ts';
+import {
+  getAt,
+  put,
+  ReplicaCluster,
+  type ClusterMember,
+  type ReplicaClusterOptions,
+} from '../testing/replica-cluster.ts';
+
+const clusters: ReplicaCluster[] = [];
+
+afterEach(async () => {
+  for (const cluster of clusters.splice(0)) await cluster.close();
+});
+
+async function formed(
+  count: number,
+  options: ReplicaClusterOptions = {},
+): Promise<{ cluster: ReplicaCluster; leader: ClusterMember }> {
+  const settings = { trailingLogs: 0 };
+  const cluster = await ReplicaCluster.formed(count, { settings, ...options });
+  clusters.push(cluster);
+  return { cluster, leader: await cluster.leader() };
+}
+
+async function saved(member: ClusterMember): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of await member.replica.snapshots.save()) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+async function* streamOf(bytes: Uint8Array): AsyncIterable<Uint8Array> {
+  yield bytes;
+}
+
+async function restore(member: ClusterMember, archive: Uint8Array): Promise<number> {
+  const received = await member.replica.snapshots.receive(streamOf(archive));
+  try {
+    return await received.restore();
+  } finally {
+    await received.discard();
+  }
+}
+
+test.each(['sync', 'overlay'] as const)(
+  '%s: a restored state takes the place of everything at one index',
+  async (fsmMode) => {
+    const { cluster, leader } = await formed(3, { fsmMode });
+    const big = 'x'.repeat(200_000);
+    for (let number = 0; number < 10; number += 1) await put(leader, `kept/${number}`, big);
+    await put(leader, 'changed', 'old');
+    const archive = await saved(leader);
+    await put(leader, 'changed', 'new');
+    await put(leader, 'added', 'x');
+    // What an earlier restoration left behind.
+    await put(leader, pieceKey(`${STAGING_PREFIX}x/`, 0), 'x');
+
+    const changes = new Map<string, Change[]>();
+    const stale: (Uint8Array | undefined)[] = [];
+    for (const { id, replica } of cluster.members()) {
+      const seen: Change[] = [];
+      changes.set(id, seen);
+      replica.changeFeed.subscribe((change) => {
+        if (change.kind !== 'everything') return;
+        seen.push(change);
+        // In the very turn in which the listeners hear of it.
+        stale.push(replica.physical.get('added'));
+      });
+    }
+    const index = await restore(leader, archive);
+    for (const member of cluster.members()) {
+      expect(await getAt(member, 'changed', index)).toBe('old');
+      expect(await getAt(member, 'added', index)).toBeUndefined();
+      expect(await getAt(member, 'kept/9', index)).toBe(big);
+      expect(member.replica.restoredIndex()).toBe(index);
+      expect(changes.get(member.id)).toEqual([{ kind: 'everything', index }]);
+      // Nothing is left of how it came here.
+      expect(await member.replica.physical.list(STAGING_PREFIX)).toEqual([]);
+    }
+    expect(stale).toEqual([undefined, undefined, undefined]);
+    const last = await put(leader, 'after', 'it');
+    for (const member of cluster.members()) await getAt(member, 'after', last);
+    const hashes = await Promise.all(cluster.members().map(({ replica }) => replica.stateHash()));
+    expect(new Set(hashes).size).toBe(1);
+
+    const other = cluster.members().find((member) => member !== leader)?.id ?? '';
+    await cluster.stop(other);
+    const back = await cluster.restart(other);
+    expect(await getAt(back, 'changed', last)).toBe('old');
+    // And again: what was restored can be saved, too.
+    expect(await restore(leader, await saved(leader))).toBeGreaterThan(last);
+  },
+);
+
+test('only who leads restores, and nothing is left of the attempt', async () => {
+  const { cluster, leader } = await formed(2);
+  await put(leader, 'a', '1');
+  const archive = await saved(leader);
+  const standby = cluster.members().find((member) => member !== leader);
+  await expect(restore(standby ?? leader, archive)).rejects.toMatchObject({ code: 'no-leader' });
+  expect(standby?.replica.restoredIndex()).toBe(0);
+  expect(leader.replica.physical.get('a')).toBeDefined();
+});
+
+test('what is no snapshot is refused before anybody hears of it', async () => {
+  const { leader } = await formed(1);
+  const index = await put(leader, 'a', '1');
+  const received = leader.replica.snapshots.receive(streamOf(Buffer.from('rubbish')));
+  await expect(received).rejects.toMatchObject({ code: 'invalid-request' });
+  expect(leader.replica.physical.appliedIndex()).toBe(index);
+});
+
+test('two restorations at a time are not to be had', async () => {
+  const { leader } = await formed(1);
+  await put(leader, 'a', 'x'.repeat(500_000));
+  const archive = await saved(leader);
+  const outcomes = await Promise.allSettled([restore(leader, archive), restore(leader, archive)]);
+  expect(outcomes.map(({ status }) => status).toSorted()).toEqual(['fulfilled', 'rejected']);
+  expect(outcomes.find(({ status }) => status === 'rejected')).toMatchObject({
+    reason: { code: 'conflict' },
+  });
+});

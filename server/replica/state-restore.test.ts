@@ -1,0 +1,111 @@
+import { createHash } from 'node:crypto';
+import { expect, test } from 'vitest';
+import type { Entry } from '../raft/message.ts';
+import { encodeCommand } from '../storage/command.ts';
+import { createMemoryStore } from '../storage/memory.ts';
+import { encodeRestore, pieceKey, STAGING_PREFIX } from '../storage/restore-command.ts';
+import { encodeSnapshot } from '../storage/snapshot-codec.ts';
+import type { StorePair } from '../storage/snapshot-codec.ts';
+import type { Store } from '../storage/store.ts';
+import { Applier } from './applier.ts';
+import type { Applied } from './applier.ts';
+import { systemClock } from './clock.ts';
+import { restoredIndex, STAGED_POSITION } from './state-restore.ts';
+
+const prefix = `${STAGING_PREFIX}x/`;
+
+type Machine = { store: Store; outcomes: (string | undefined)[]; failures: unknown[] };
+
+/** Applies commands from index 1 on; the outcome of each is what its proposer would be told. */
+async function machine(commands: readonly Uint8Array[]): Promise<Machine> {
+  const store = createMemoryStore();
+  const outcomes: (string | undefined)[] = [];
+  const failures: unknown[] = [];
+  const applier = new Applier({
+    ...{ clock: systemClock, store },
+    onApplied: ({ entries, refusals }: Applied) => {
+      for (const { index } of entries) outcomes[index - 1] = refusals.get(index);
+    },
+    onDurable: () => undefined,
+    onFatal: (error) => failures.push(error),
+  });
+  const entries = commands.map((command, position): Entry => ({
+    index: position + 1,
+    term: 1,
+    kind: 'command',
+    command,
+  }));
+  applier.enqueue(entries);
+  expect(await applier.awaitApplied(commands.length, 5_000)).toBe(true);
+  return { store, outcomes, failures };
+}
+
+async function stateOf(pairs: Record<string, string>): Promise<Buffer> {
+  const sorted: StorePair[] = Object.entries(pairs)
+    .map(([key, value]) => ({ key, value: Buffer.from(value) }))
+    .toSorted((a, b) => (a.key < b.key ? -1 : 1));
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of encodeSnapshot(STAGED_POSITION, [sorted])) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+function put(key: string, value: string | Uint8Array): Uint8Array {
+  return encodeCommand([{ kind: 'put', key, value: Buffer.from(value) }]);
+}
+
+/** The state in three pieces, and the command that puts them in force. */
+function staged(state: Buffer): Uint8Array[] {
+  const third = Math.ceil(state.length / 3);
+  const pieces = [0, 1, 2].map((number) => state.subarray(number * third, (number + 1) * third));
+  const sha256 = createHash('sha256').update(state).digest();
+  const command = encodeRestore({ prefix, pieceCount: 3, sha256 });
+  return [...pieces.map((piece, number) => put(pieceKey(prefix, number), piece)), command];
+}
+
+const read = (store: Store, key: string): string | undefined => {
+  const value = store.get(key);
+  return value === undefined ? undefined : Buffer.from(value).toString();
+};
+
+test('a restore command is applied between its neighbours', async () => {
+  const state = await stateOf({ a: 'restored', 'core/raft/restored': '7', z: 'restored' });
+  const commands = [put('a', 'old'), put('b', 'old'), ...staged(state), put('z', 'later')];
+  const { store, outcomes, failures } = await machine(commands);
+  expect(failures).toEqual([]);
+  expect(outcomes).toEqual(commands.map(() => undefined));
+  expect(read(store, 'a')).toBe('restored');
+  expect(read(store, 'b')).toBeUndefined();
+  expect(read(store, 'z')).toBe('later');
+  expect(await store.list(STAGING_PREFIX, {})).toEqual([]);
+  expect(restoredIndex(store)).toBe(6);
+  expect(store.position().lastIncludedIndex).toBe(7);
+});
+
+test('pieces that were being staged when the state was taken do not come back', async () => {
+  const state = await stateOf({ a: '1', [pieceKey(`${STAGING_PREFIX}y/`, 0)]: 'left' });
+  const { store } = await machine(staged(state));
+  expect(read(store, 'a')).toBe('1');
+  expect(await store.list(STAGING_PREFIX, {})).toEqual([]);
+});
+
+test('a state that is not whole is refused, and everything else goes on', async () => {
+  const good = staged(await stateOf({ a: 'restored' }));
+  const rubbish = staged(Buffer.from('this is no state, in three pieces'));
+  const rows = [
+    // A piece is missing.
+    [...good.slice(1)],
+    // A piece is another.
+    [...good.slice(0, 3), put(pieceKey(prefix, 1), 'x'), ...good.slice(3)],
+    // The pieces are what was announced, but that is no state.
+    rubbish,
+  ];
+  for (const row of rows) {
+    const { store, outcomes, failures } = await machine([put('a', 'old'), ...row, put('b', 'x')]);
+    expect(failures).toEqual([]);
+    expect(outcomes.at(-2)).toBe('conflict');
+    expect(outcomes.at(-1)).toBeUndefined();
+    expect(read(store, 'a')).toBe('old');
+    expect(read(store, 'b')).toBe('x');
+    expect(restoredIndex(store)).toBe(0);
+  }
+});
