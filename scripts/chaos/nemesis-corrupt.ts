@@ -17,6 +17,8 @@ import { pause, type Nemesis, type NemesisOptions } from './nemesis.ts';
 const SERVES_MS = { min: 300, max: 1_000 };
 const REST_MS = { min: 300, max: 1_000 };
 const BYTES_CHANGED_MAX = 4;
+/** A smaller file has no middle. */
+const BYTES_MIN = 1024;
 /** Beyond the file's own header, and well before the end of what is in use. */
 const SPAN = { start: 0.1, end: 0.6 };
 
@@ -36,7 +38,9 @@ export function createCorruptNemesis({ cluster, random }: NemesisOptions): Nemes
       const copy = `${directory}.sound`;
       cpSync(directory, copy, { recursive: true });
       const damage = changeBytes(directory, random);
-      const kind = damage.file.endsWith('.wal') ? 'log' : 'LevelDB';
+      const kind = { wal: 'raft log', ldb: 'LevelDB table', log: 'LevelDB log' }[
+        damage.file.slice(-3) as 'wal' | 'ldb' | 'log'
+      ];
       const refusal = await cluster.cluster.restart(id).then(
         () => undefined,
         (error: unknown) => String(error),
@@ -65,7 +69,7 @@ export function createCorruptNemesis({ cluster, random }: NemesisOptions): Nemes
 }
 
 function changeBytes(directory: string, random: Random): Damage {
-  const file = random.pick(candidates(directory));
+  const file = random.pick(filesIn(directory, random.pick(['log', 'store'])));
   const sound = readFileSync(file);
   const bytes = Buffer.from(sound);
   const usedBytes = sound.findLastIndex((byte) => byte !== 0);
@@ -80,12 +84,14 @@ function changeBytes(directory: string, random: Random): Damage {
   return { file, sound };
 }
 
-function candidates(directory: string): string[] {
-  const files = readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.wal$/.test(name))
-    .map((name) => join(directory, name))
-    .filter((file) => statSync(file).size > 0);
-  assert(files.length > 0, `no file to damage in ${directory}`);
+/** Segments of the log; tables and write-ahead logs of LevelDB. */
+function filesIn(directory: string, part: 'log' | 'store'): string[] {
+  const folder = join(directory, part);
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => /\.(wal|ldb|log)$/.test(name))
+    .map((name) => join(folder, name))
+    .filter((file) => statSync(file).size > BYTES_MIN);
+  assert(files.length > 0, `no file to damage in ${folder}`);
   return files;
 }
 

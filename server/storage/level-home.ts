@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { ClassicLevel } from 'classic-level';
 
 import { lockDirectory } from './directory-lock.ts';
+import { checkLevelFiles } from './level-check.ts';
 import { SharedResource } from './shared-resource.ts';
 import { decodeSnapshot } from './snapshot-codec.ts';
 import { findStore, nameAfter, pointTo, removeStore, syncStore } from './store-directory.ts';
@@ -185,6 +186,7 @@ export class LevelHome {
 
 async function openCurrent(directory: string, options: LevelOptions) {
   const { name, isNew } = await findStore(directory);
+  if (!isNew) await checkLevelFiles(join(directory, name));
   const level = await openLevel(join(directory, name), { ...options, create: isNew });
   if (isNew) {
     await level.put(POSITION_KEY, encodePosition(INITIAL_POSITION), { sync: true });
