@@ -392,8 +392,14 @@ class CoreWorld {
     const leader = this.#leader();
     const isReached = leader !== undefined && running.includes(leader);
     const chosen = toLeader && isReached ? leader : member;
-    if (isRead) this.#read(chosen);
+    if (isRead) this.#read(this.#deposed(running) ?? chosen);
     else this.#propose(chosen, sizes);
+  }
+
+  /** Who believes to lead and does not: nobody is as likely to answer a read too early. */
+  #deposed(running: readonly Member[]): Member | undefined {
+    const leaders = running.filter(({ node }) => node.raft.status().role === 'leader');
+    return leaders.length < 2 ? undefined : leaders.find((each) => each !== this.#leader());
   }
 
   #read(member: Member): void {
