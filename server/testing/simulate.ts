@@ -1,8 +1,9 @@
 /**
- * `npm run sim -- [--seed N] [--seeds K] [--minutes M] [--report] [--trace] [--shrink]`: runs seeds
- * from N on, for K of them or for M minutes. A seed that fails prints the command that replays it,
+ * `npm run sim -- [--world core|node] [--seed N] [--seeds K] [--minutes M] [--report] [--trace]
+ * [--shrink]`: runs seeds from N on, for K of them or for M minutes. A seed that fails prints the command that replays it,
  * and the exit code is 1.
  *
+ * - `--world`: the raft core alone, which is fast, or whole nodes, which is deep.
  * - `--report` prints what the seeds have covered.
  * - `--trace` prints every event of every node.
  * - `--shrink` takes away what the failure does not need, and prints what is left: the nemesis, the
@@ -12,10 +13,11 @@
 
 import { parseArgs } from 'node:util';
 
-import { runCoreWorld, type RunReport } from './simulation/core-world.ts';
+import { runCoreWorld, type RunOptions, type RunReport } from './simulation/core-world.ts';
 import { addCoverage, emptyCoverage, formatCoverage } from './simulation/coverage.ts';
 import { failureKey } from './simulation/failure.ts';
-import { planOf } from './simulation/plan.ts';
+import { runNodeWorld } from './simulation/node-world.ts';
+import { planOf, type Plan } from './simulation/plan.ts';
 import { Script } from './simulation/script.ts';
 import { shrink } from './simulation/shrink.ts';
 
@@ -33,6 +35,8 @@ const { values } = parseArgs({
   },
 });
 
+const isNodeWorld = values.world === 'node';
+const traced: RunOptions = values.trace ? { onEvent: (line) => console.log(line) } : {};
 const firstSeed = wholeNumber('seed', values.seed);
 const seedCount =
   values.seeds === undefined
@@ -49,13 +53,13 @@ const failures: { readonly seed: number; readonly key: string }[] = [];
 
 for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; seed += 1) {
   try {
-    const report = run(seed);
+    const report = await run(planOf(seed), traced);
     addCoverage(coverage, report.coverage);
     if (seedCount === 1 && !values.json) console.log(`seed ${seed}: trace ${report.traceHash}`);
   } catch (error) {
     failures.push({ seed, key: failureKey(error) });
     process.exitCode = 1;
-    if (!values.json) reportFailure(seed, error);
+    if (!values.json) await reportFailure(seed, error);
     if (values.stop) break;
   }
 }
@@ -73,21 +77,24 @@ if (values.json) {
   );
 }
 
-function run(seed: number): RunReport {
-  return runCoreWorld(planOf(seed), values.trace ? { onEvent: (line) => console.log(line) } : {});
+async function run(plan: Plan, options: RunOptions): Promise<RunReport> {
+  return isNodeWorld ? await runNodeWorld(plan, options) : runCoreWorld(plan, options);
 }
 
-function reportFailure(seed: number, error: unknown): void {
+async function reportFailure(seed: number, error: unknown): Promise<void> {
+  const world = isNodeWorld ? ' --world node' : '';
   console.error(error);
-  console.error(`seed ${seed} failed; replay it with: npm run sim -- --seed ${seed}`);
+  console.error(`seed ${seed} failed; replay it with: npm run sim --${world} --seed ${seed}`);
   if (!values.shrink) return;
-  const small = shrink(planOf(seed), failureKey(error), (plan) => void runCoreWorld(plan));
+  const small = await shrink(planOf(seed), failureKey(error), (plan) => run(plan, {}));
   console.error(
     `${small.runs} runs later, ${small.plan.nemesis.length} nemesis actions and ` +
       `${small.plan.operations.length} operations are left:`,
   );
   for (const action of small.plan.nemesis) console.error(`  ${JSON.stringify(action)}`);
   for (const operation of small.plan.operations) console.error(`  ${JSON.stringify(operation)}`);
+  // What is wrong outside of the core cannot be told as inputs of cores.
+  if (isNodeWorld) return;
   const script = new Script();
   try {
     runCoreWorld(small.plan, { script });

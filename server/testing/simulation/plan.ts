@@ -43,6 +43,8 @@ export type Plan = {
   /** How many applied entries a node keeps in its log. */
   readonly trailingEntries: number;
   readonly compactsBySize: boolean;
+  /** When a batch is visible: with or before its durability. Of the node world. */
+  readonly storeMode: 'sync' | 'overlay';
   readonly chaosUs: number;
   readonly network: NetworkPlan;
   /** A disk write takes up to this long. */
@@ -84,6 +86,7 @@ export function planOf(seed: number): Plan {
     },
     trailingEntries: random.pick([0, 2, 10, 50]),
     compactsBySize: random.chance(0.7),
+    storeMode: random.chance(0.5) ? 'sync' : 'overlay',
     chaosUs,
     network: planNetwork(random),
     diskUsMax: random.pick([0, 2_000, 10_000, 40_000]),

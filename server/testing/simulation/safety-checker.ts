@@ -93,6 +93,12 @@ export class SafetyChecker {
     return this.#committed.length;
   }
 
+  committedAt(index: number): Entry {
+    const entry = this.#committed[index - 1];
+    if (entry === undefined) this.ledger.violated('I5', 'an entry that is not committed');
+    return entry;
+  }
+
   digestAt(index: number): number {
     const digest = this.#digests[index];
     if (digest === undefined) this.ledger.violated('I5', 'a state of what is not committed');

@@ -8,19 +8,20 @@ import { Script } from './script.ts';
 import { minimize, shrink } from './shrink.ts';
 
 describe('shrinking', () => {
-  test('keeps just what the failure needs', () => {
+  test('keeps just what the failure needs', async () => {
     const items = Array.from({ length: 100 }, (_, item) => item);
-    const fails = (rest: readonly number[]): boolean => rest.includes(7) && rest.includes(83);
-    expect(minimize(items, fails)).toEqual([7, 83]);
-    expect(minimize(items, () => true)).toEqual([]);
-    expect(minimize(items, () => false)).toEqual(items);
+    const fails = async (rest: readonly number[]): Promise<boolean> =>
+      rest.includes(7) && rest.includes(83);
+    expect(await minimize(items, fails)).toEqual([7, 83]);
+    expect(await minimize(items, async () => true)).toEqual([]);
+    expect(await minimize(items, async () => false)).toEqual(items);
   });
 
-  test('goes on only while the plan fails in the same way', () => {
+  test('goes on only while the plan fails in the same way', async () => {
     const plan = planOf(5);
     const culprit = plan.nemesis[3];
     expect(culprit).toBeDefined();
-    const small = shrink(plan, 'Error: first', ({ nemesis, operations }) => {
+    const small = await shrink(plan, 'Error: first', async ({ nemesis, operations }) => {
       if (operations.length === 0) throw new Error('second');
       if (culprit !== undefined && nemesis.includes(culprit)) throw new Error('first');
     });

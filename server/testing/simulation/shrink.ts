@@ -11,13 +11,17 @@ const RUNS_MAX = 2_000;
 
 export type Shrunk = { readonly plan: Plan; readonly runs: number };
 
-export function shrink(plan: Plan, key: string, run: (plan: Plan) => void): Shrunk {
+export async function shrink(
+  plan: Plan,
+  key: string,
+  run: (plan: Plan) => Promise<unknown>,
+): Promise<Shrunk> {
   let runs = 0;
-  const fails = (candidate: Plan): boolean => {
+  const fails = async (candidate: Plan): Promise<boolean> => {
     if (RUNS_MAX <= runs) return false;
     runs += 1;
     try {
-      run(candidate);
+      await run(candidate);
       return false;
     } catch (error) {
       return failureKey(error) === key;
@@ -27,11 +31,11 @@ export function shrink(plan: Plan, key: string, run: (plan: Plan) => void): Shru
   for (let before = -1; before !== sizeOf(smallest);) {
     before = sizeOf(smallest);
     const base = smallest;
-    const nemesis = minimize(base.nemesis, (rest) => fails({ ...base, nemesis: rest }));
-    const operations = minimize(base.operations, (rest) =>
+    const nemesis = await minimize(base.nemesis, (rest) => fails({ ...base, nemesis: rest }));
+    const operations = await minimize(base.operations, (rest) =>
       fails({ ...base, nemesis, operations: rest }),
     );
-    smallest = simplify({ ...base, nemesis, operations }, fails);
+    smallest = await simplify({ ...base, nemesis, operations }, fails);
   }
   return { plan: smallest, runs };
 }
@@ -41,15 +45,15 @@ function sizeOf({ nemesis, operations }: Plan): number {
 }
 
 /** The items without which `fails` no longer holds, in their order. */
-export function minimize<T>(
+export async function minimize<T>(
   items: readonly T[],
-  fails: (rest: readonly T[]) => boolean,
-): readonly T[] {
+  fails: (rest: readonly T[]) => Promise<boolean>,
+): Promise<readonly T[]> {
   let rest = items;
   for (let size = Math.max(1, rest.length >> 1); rest.length > 0; size = size >> 1) {
     for (let start = 0; start < rest.length;) {
       const candidate = [...rest.slice(0, start), ...rest.slice(start + size)];
-      if (fails(candidate)) rest = candidate;
+      if (await fails(candidate)) rest = candidate;
       else start += size;
     }
     if (size <= 1) break;
@@ -57,7 +61,7 @@ export function minimize<T>(
   return rest;
 }
 
-function simplify(plan: Plan, fails: (plan: Plan) => boolean): Plan {
+async function simplify(plan: Plan, fails: (plan: Plan) => Promise<boolean>): Promise<Plan> {
   let simplest = plan;
   const quieter = [
     { dropProbability: 0 },
@@ -68,11 +72,11 @@ function simplify(plan: Plan, fails: (plan: Plan) => boolean): Plan {
   ];
   for (const part of quieter) {
     const candidate = { ...simplest, network: { ...simplest.network, ...part } };
-    if (fails(candidate)) simplest = candidate;
+    if (await fails(candidate)) simplest = candidate;
   }
   for (const part of [{ spareCount: 0 }, { chaosUs: Math.ceil(simplest.chaosUs / 2) }]) {
     const candidate = { ...simplest, ...part };
-    if (fails(candidate)) simplest = candidate;
+    if (await fails(candidate)) simplest = candidate;
   }
   return simplest;
 }
