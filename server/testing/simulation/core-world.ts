@@ -80,6 +80,8 @@ class CoreWorld {
   readonly #trace: Trace;
   readonly #script: Script | undefined;
   readonly #transitions = new Transitions();
+  /** The incarnation of the receiver when a packet was sent. */
+  readonly #sentTo = new WeakMap<Envelope, number>();
   #isHealthy = false;
   /** The term in which the healthy cluster took a proposal; one is enough. */
   #freshTerm = 0;
@@ -106,7 +108,7 @@ class CoreWorld {
     const world = { queue: this.#queue, random: new Random(seed, 'network') };
     this.#network = new Network(plan.network, world, {
       deliver: (sent) => this.#deliver(sent),
-      deliverAgain: (sent) => this.#receive(sent),
+      deliverAgain: (sent) => this.#receiveAgain(sent),
       lose: (sent, isNoticed) => this.#onLost(sent, isNoticed),
       isRunning: (id) => this.#member(id).node.isRunning,
       // Messages are objects here. The node world hands bytes to the real decoder.
@@ -333,6 +335,7 @@ class CoreWorld {
     this.#checker.onSend(from.node, message);
     const packet = from.node.envelope(message);
     this.#script?.send(packet, this.#member(message.to).node.isRunning);
+    this.#sentTo.set(packet, this.#member(message.to).incarnation);
     const sent = { packet, from: message.from, to: message.to };
     this.#network.send(
       sent,
@@ -347,6 +350,16 @@ class CoreWorld {
     if (packet.message.kind !== 'installSnapshot') return;
     if (isRunning) this.#count('snapshot delivered');
     this.#reportSnapshot(from, to, isRunning);
+  }
+
+  /**
+   * Old packets may come again, even to a process that was not there when they were sent. Heartbeats
+   * may not: freshness rests on that a server answers each of them once, which a process that was
+   * started since cannot know. (A connection belongs to one process, and TLS admits no replay.)
+   */
+  #receiveAgain(sent: Sent<Envelope>): void {
+    const isOfProcess = this.#sentTo.get(sent.packet) === this.#member(sent.to).incarnation;
+    if (isOfProcess || sent.packet.message.kind !== 'heartbeat') this.#receive(sent);
   }
 
   #receive({ packet, to }: Sent<Envelope>): void {

@@ -81,7 +81,7 @@ export async function openSimulatedStore(
 
 /** Invariant: `#unwritten` holds what is visible, not durable, and not being written, in order. */
 class SimulatedStore implements Store {
-  readonly #visible: Store;
+  #visible: Store;
   readonly #image: StoreImage;
   readonly #mode: StoreMode;
   readonly #disk: StoreDisk;
@@ -170,24 +170,13 @@ class SimulatedStore implements Store {
 
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
     await this.flush();
-    await this.#visible.importSnapshot(position, chunks);
-    const values = await this.#values();
+    const copy = createMemoryStore();
+    await copy.importSnapshot(position, chunks);
+    const values = await valuesOf(copy);
     await new Promise<void>((resolve) => this.#disk.afterDiskDelay(resolve));
     this.#image.replace(values, position);
-  }
-
-  /** All that is visible, by walking its directories. */
-  async #values(prefix = ''): Promise<Map<string, Uint8Array>> {
-    const values = new Map<string, Uint8Array>();
-    for (const name of await this.#visible.list(prefix, {})) {
-      if (name.endsWith('/')) {
-        for (const [key, value] of await this.#values(prefix + name)) values.set(key, value);
-        continue;
-      }
-      const value = this.#visible.get(prefix + name);
-      if (value !== undefined) values.set(prefix + name, value);
-    }
-    return values;
+    // Visible only now: whoever waits for this is told in the same turn.
+    this.#visible = copy;
   }
 
   stateHash(): Promise<string> {
@@ -197,4 +186,19 @@ class SimulatedStore implements Store {
   async close(): Promise<void> {
     await this.flush();
   }
+}
+
+/** Everything in a store, by walking its directories. */
+async function valuesOf(store: Store, prefix = ''): Promise<Map<string, Uint8Array>> {
+  const values = new Map<string, Uint8Array>();
+  for (const name of await store.list(prefix, {})) {
+    const key = prefix + name;
+    if (name.endsWith('/')) {
+      for (const [below, value] of await valuesOf(store, key)) values.set(below, value);
+      continue;
+    }
+    const value = store.get(key);
+    if (value !== undefined) values.set(key, value);
+  }
+  return values;
 }

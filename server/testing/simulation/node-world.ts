@@ -39,7 +39,7 @@ const FRAME_LENGTH_BYTES = 4;
 const REOPEN_US = 100_000;
 
 type Packet =
-  | { readonly kind: 'message'; readonly frame: Buffer }
+  | { readonly kind: 'message'; readonly frame: Buffer; readonly incarnation: number }
   | { readonly kind: 'snapshot'; readonly message: InstallSnapshot; readonly bytes: Buffer };
 
 type Member = {
@@ -370,7 +370,8 @@ class NodeWorld {
 
   #send(message: Message): void {
     const frame = Buffer.concat(encodeMessage(message)).subarray(FRAME_LENGTH_BYTES);
-    const packet = { kind: 'message', frame } as const;
+    const { incarnation } = this.#member(message.to);
+    const packet = { kind: 'message', frame, incarnation } as const;
     this.#network.send({ packet, from: message.from, to: message.to }, frame.length);
   }
 
@@ -389,10 +390,14 @@ class NodeWorld {
     if (packet.kind === 'message') {
       const message = decodeFrame(packet.frame, from, to);
       assert('term' in message, 'a frame is no message');
+      // See `core-world.ts`: a heartbeat does not come again to another process.
+      if (isAgain && message.kind === 'heartbeat' && packet.incarnation !== member.incarnation) {
+        return;
+      }
       this.#onNode(member, () => process.receive(message));
       return;
     }
-    // A transfer has a connection of its own, and a repetition of one is a transfer of its own.
+    // A transfer has a connection of its own.
     if (isAgain) return;
     this.#count('snapshot delivered');
     this.#onNode(member, () =>

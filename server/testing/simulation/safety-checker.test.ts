@@ -294,6 +294,7 @@ const BREACHES: readonly (readonly [InvariantId, string, (trio: Trio) => void])[
     'a request for votes with a log that is not durable',
     (trio) => {
       trio.write('n1', entry(1, 1), false);
+      trio.node('n1').status.role = 'candidate';
       trio.send({
         kind: 'requestVote',
         from: 'n1',

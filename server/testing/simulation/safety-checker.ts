@@ -186,7 +186,10 @@ export class SafetyChecker {
         ledger.check('I10', message.term <= currentTerm, 'votes requested in no durable term');
         if (message.term < currentTerm) return;
         ledger.check('I10', votedFor === message.from, 'votes requested without an own one');
-        ledger.check('I10', holdsLast(node, message), 'a log is named that is not durable');
+        // One that already follows the leader of this term no longer asks in earnest.
+        if (node.raft.status().role === 'candidate') {
+          ledger.check('I10', holdsLast(node, message), 'a log is named that is not durable');
+        }
         this.#checkVote(node.id, message.term, node.id);
         return;
       case 'requestVoteResponse':
