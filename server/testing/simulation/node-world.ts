@@ -12,7 +12,6 @@ import { setImmediate as afterPromises } from 'node:timers/promises';
 
 import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
-import { decodeFrame, encodeMessage } from '../../replica/wire.ts';
 import { Random } from '../random.ts';
 import { Clients, type Asked } from './clients.ts';
 import type { RunOptions, RunReport } from './core-world.ts';
@@ -25,6 +24,7 @@ import { Network, type Sent } from './network.ts';
 import { NodeClock } from './node-clock.ts';
 import { NodeDisks } from './node-disks.ts';
 import { NodeProcess } from './node-process.ts';
+import { messageOf, packetOf, tryCorrupted, type Packet } from './packets.ts';
 import { nodeIds, type Operation, type Plan } from './plan.ts';
 import { SafetyChecker, type ObservedNode } from './safety-checker.ts';
 import { Trace } from './trace.ts';
@@ -34,13 +34,8 @@ const HEALING_US = 60_000_000;
 const AGREEMENT_CHECK_US = 50_000;
 const HEALTHY_DISK_US = 1_000;
 const EVENTS_MAX = 2_000_000;
-const FRAME_LENGTH_BYTES = 4;
 /** A node that could not open its disk is tried again. */
 const REOPEN_US = 100_000;
-
-type Packet =
-  | { readonly kind: 'message'; readonly frame: Buffer; readonly incarnation: number }
-  | { readonly kind: 'snapshot'; readonly message: InstallSnapshot; readonly bytes: Buffer };
 
 type Member = {
   readonly id: NodeId;
@@ -100,7 +95,7 @@ class NodeWorld {
       deliverAgain: (sent) => this.#deliver(sent, true),
       lose: (sent, isNoticed) => this.#onLost(sent, isNoticed),
       isRunning: (id) => this.#member(id).process !== undefined,
-      tryCorrupted: (packet, draw) => this.#tryCorrupted(packet, draw),
+      tryCorrupted: (packet, draw) => tryCorrupted(packet, draw, safety.ledger),
     });
     this.#clients = new Clients({
       queue: this.#queue,
@@ -369,10 +364,8 @@ class NodeWorld {
   }
 
   #send(message: Message): void {
-    const frame = Buffer.concat(encodeMessage(message)).subarray(FRAME_LENGTH_BYTES);
-    const { incarnation } = this.#member(message.to);
-    const packet = { kind: 'message', frame, incarnation } as const;
-    this.#network.send({ packet, from: message.from, to: message.to }, frame.length);
+    const packet = packetOf(message, this.#member(message.to).incarnation);
+    this.#network.send({ packet, from: message.from, to: message.to }, packet.frame.length);
   }
 
   #sendSnapshot(message: InstallSnapshot, bytes: Buffer): void {
@@ -388,8 +381,7 @@ class NodeWorld {
       return;
     }
     if (packet.kind === 'message') {
-      const message = decodeFrame(packet.frame, from, to);
-      assert('term' in message, 'a frame is no message');
+      const message = messageOf({ packet, from, to });
       // See `core-world.ts`: a heartbeat does not come again to another process.
       if (isAgain && message.kind === 'heartbeat' && packet.incarnation !== member.incarnation) {
         return;
@@ -424,25 +416,6 @@ class NodeWorld {
       this.#checker.safety.windows.onNews(from, to);
       member.process?.enqueue({ kind: 'snapshotSent', id: to, isComplete });
     });
-  }
-
-  /** TLS refuses what is damaged on the way. Entries carry checksums of their own, for the rest. */
-  #tryCorrupted(packet: Packet, draw: () => number): void {
-    if (packet.kind !== 'message') return;
-    const message = decodeFrame(packet.frame, 'n1', 'n2');
-    if (message.kind !== 'appendEntries' || message.entries.length === 0) return;
-    const last = message.entries.at(-1);
-    assert(last !== undefined);
-    const damaged = Buffer.from(packet.frame);
-    const at = damaged.length - 1 - Math.floor(draw() * (last.command.length + 13));
-    damaged[at] = (damaged[at] ?? 0) ^ (1 << Math.floor(draw() * 8));
-    let isRefused = false;
-    try {
-      decodeFrame(damaged, 'n1', 'n2');
-    } catch {
-      isRefused = true;
-    }
-    this.#checker.ledger.check('I3', isRefused, 'a damaged entry was taken for a good one');
   }
 
   #choose({ toLeader, pick, isRead }: Operation, attempt: number): Asked | undefined {
