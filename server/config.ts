@@ -93,6 +93,12 @@ const LISTENER = {
   max_connections: integer(10_000, { min: 1, max: 1_000_000 }),
   consistency_missing_header_forward: boolean(false),
   consistency_fallback_behavior: oneOf(['fail', 'forward-active-node'], 'fail'),
+  // Ours, see `docs/consistency.md`: what a read gets that does not say what it wants.
+  consistency_default: oneOf(['stale', 'bounded', 'linearizable', 'leader'], 'stale'),
+  /** The bound of a bounded read that gives none; 0: it has to. */
+  consistency_max_staleness: durationMs(0, { min: 0, max: HOUR }),
+  /** How long a read waits to be proved current, before it is refused. */
+  consistency_read_wait: durationMs(2 * SECOND, { min: 1, max: MINUTE }),
   consistency_max_index_wait: durationMs(0, { min: 0, max: MINUTE }),
   /** What OpenBao ships, or what its RFC says. */
   consistency_fail_status: oneOf([429, 412], 429),
@@ -197,6 +203,9 @@ function readListener({ body, line, column }: HclBlock): Config['listener'] {
   const [telemetryBlock] = hclBlocks(body, 'telemetry', 'none');
   const noBlock: HclObject = { line, column, items: [] };
   const telemetry = readFields(telemetryBlock?.body ?? noBlock, LISTENER_TELEMETRY, []);
+  if (listener.consistency_default === 'bounded' && listener.consistency_max_staleness === 0) {
+    throw placed(body, 'consistency_default', 'bounded needs consistency_max_staleness');
+  }
   const { host, port } = hostPort(body, 'address', listener.address);
   const cluster = listener.cluster_address;
   const clusterPlace =

@@ -25,16 +25,26 @@ export function parseDurationSeconds(input: unknown): number | undefined {
   if (input === null) return 0;
   if (typeof input === 'number') return boundedSeconds(input);
   if (typeof input !== 'string') return undefined;
-  const text = input.trim();
+  const seconds = parseText(input.trim());
+  return seconds === undefined ? undefined : boundedSeconds(seconds);
+}
+
+/** Milliseconds of the same notations, with what they have of a fraction. */
+export function parseDurationMs(text: string): number | undefined {
+  const seconds = text.trim() === '' ? undefined : parseText(text.trim());
+  return seconds === undefined ? undefined : seconds * 1000;
+}
+
+function parseText(text: string): number | undefined {
   if (text === '') return 0;
-  if (/^[+-]?\d+$/.test(text)) return boundedSeconds(Number(text));
-  if (/^[+-]?\d+d$/.test(text)) return boundedSeconds(Number(text.slice(0, -1)) * 86_400);
+  if (/^[+-]?\d+$/.test(text)) return Number(text);
+  if (/^[+-]?\d+d$/.test(text)) return Number(text.slice(0, -1)) * 86_400;
   if (!/^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined;
   let seconds = 0;
   for (const [, amount, unit] of text.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) {
     seconds += Number(amount) * (SECONDS_PER_UNIT[unit ?? ''] ?? Number.NaN);
   }
-  return boundedSeconds(text.startsWith('-') ? -seconds : seconds);
+  return text.startsWith('-') ? -seconds : seconds;
 }
 
 /** `3600` becomes `1h0m0s`, as Go prints it. */

@@ -37,6 +37,8 @@ export function createHandler(
       appliedIndex: () => physical.appliedIndex(),
       committedIndex: () => replica.status().commitIndex,
       awaitApplied: (index, timeoutMs) => physical.awaitApplied(index, timeoutMs),
+      linearize: (timeoutMs) => replica.reads.linearize(timeoutMs),
+      stalenessMs: () => replica.reads.stalenessMs(),
     },
     jsonLimits: { stringsMax: listener.max_request_json_strings },
     openMetrics: listener.unauthenticated_metrics_access ? metrics : undefined,
@@ -56,6 +58,11 @@ export function createHandler(
       missingIndexForward: listener.consistency_missing_header_forward,
       inconsistentFallback: listener.consistency_fallback_behavior,
       indexWaitMs: listener.consistency_max_index_wait,
+      consistency: {
+        level: listener.consistency_default,
+        maxStalenessMs: listener.consistency_max_staleness,
+      },
+      readWaitMs: listener.consistency_read_wait,
       inconsistentStatus: listener.consistency_fail_status,
       raftNodeIdHeader: config.enable_response_header_raft_node_id,
       hostnameHeader: config.enable_response_header_hostname,
@@ -63,6 +70,9 @@ export function createHandler(
     events: {
       requestHandled: () => {
         tally.requests += 1;
+      },
+      foundBehind: () => {
+        tally.foundBehind += 1;
       },
       requestForwarded: () => {
         tally.forwards += 1;

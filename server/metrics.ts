@@ -25,6 +25,8 @@ export type MetricsSource = {
 export type Tally = {
   requests: number;
   forwards: number;
+  /** Answered with 429 or 412, as this node had not applied what the request asked for. */
+  foundBehind: number;
   forwardErrors: number;
   /** Forwarded requests that this node executed as the active one. */
   forwardsServed: number;
@@ -32,7 +34,14 @@ export type Tally = {
 };
 
 export function createTally(): Tally {
-  return { requests: 0, forwards: 0, forwardErrors: 0, forwardsServed: 0, writes: 0 };
+  return {
+    requests: 0,
+    forwards: 0,
+    foundBehind: 0,
+    forwardErrors: 0,
+    forwardsServed: 0,
+    writes: 0,
+  };
 }
 
 export type Metrics = { text(): Promise<string>; readonly contentType: string };
@@ -69,6 +78,11 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
     'baobench_forwards_served_total',
     'Forwarded requests executed here.',
     () => tally.forwardsServed,
+  );
+  counter(
+    'baobench_inconsistent_total',
+    'Requests told that this node is behind.',
+    () => tally.foundBehind,
   );
   counter('vault_raft_apply', 'Writes proposed.', () => tally.writes);
   gauge('vault_core_active', '1 on the active node.', () => Number(source.isActive()));

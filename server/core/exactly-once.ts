@@ -59,6 +59,7 @@ const UNDECIDED: readonly ErrorCode[] = [
   'session-expired',
   'overloaded',
   'transaction-conflict',
+  'not-current',
   'sealed',
   'internal',
 ];

@@ -22,6 +22,9 @@ export type NodePosition = {
   /** For display only. */
   committedIndex(): number;
   awaitApplied(index: number, timeoutMs: number): Promise<boolean>;
+  /** As `Reads` of the core's ports. */
+  linearize(timeoutMs: number): Promise<void>;
+  stalenessMs(): number | undefined;
 };
 
 export type Identity = {

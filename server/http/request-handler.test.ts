@@ -2,41 +2,11 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import { describe, expect, test } from 'vitest';
 
-import { ServerError, standbyPleaseForwardError, type ErrorCode } from '../errors.ts';
-import { EMPTY_BODY, type Answer } from './exchange.ts';
 import type { LogicalResponse } from '../core/backend.ts';
-import type { HandlerSettings, RequestHandler } from './request-handler.ts';
-import { readHead } from './request-head.ts';
-import { createIndexEncoder } from './storage-index.ts';
-import { ACTIVE, Node } from './testing/node.ts';
-
-function ask(
-  handler: RequestHandler,
-  method: string,
-  url: string,
-  options: { headers?: readonly string[]; body?: string } = {},
-): Promise<Answer> {
-  const rawHeaders = options.headers ?? [];
-  return handler.handle({
-    id: 'id-1',
-    method,
-    url,
-    rawHeaders,
-    head: readHead(rawHeaders),
-    body: options.body === undefined ? EMPTY_BODY : Buffer.from(options.body),
-    remoteAddress: '10.0.0.9',
-    isForwarded: false,
-  });
-}
-
-function header(answer: Answer, name: string): string | undefined {
-  for (let at = 0; at < answer.headers.length; at += 2) {
-    if (answer.headers[at]?.toLowerCase() === name.toLowerCase()) return answer.headers[at + 1];
-  }
-  return undefined;
-}
-
-const indexOf = (value: number, cluster = 'c1'): string => createIndexEncoder()(cluster, '', value);
+import { ServerError, standbyPleaseForwardError, type ErrorCode } from '../errors.ts';
+import { EMPTY_BODY } from './exchange.ts';
+import type { HandlerSettings } from './request-handler.ts';
+import { ACTIVE, ask, header, indexOf, Node } from './testing/node.ts';
 
 describe('answers', () => {
   test('the envelope, byte for byte', async () => {
@@ -255,87 +225,6 @@ describe('the node’s own routes', () => {
     const answer = await ask(new Node().handler(), 'PUT', `/v1/${path}`, { body });
     expect(answer.status).toBe(status);
     expect(JSON.parse(String(answer.body))).toMatchObject(expected);
-  });
-});
-
-describe('the index headers', () => {
-  const behind = indexOf(11);
-  const seen = indexOf(10);
-  const foreign = indexOf(99, 'c2');
-  test.each<
-    [
-      index: string | undefined,
-      inconsistent: string | undefined,
-      Partial<HandlerSettings>,
-      number | 'forwarded',
-      waits: number,
-    ]
-  >([
-    [undefined, undefined, {}, 200, 0],
-    [undefined, 'fail', {}, 200, 0],
-    [undefined, undefined, { missingIndexForward: true }, 'forwarded', 0],
-    [seen, undefined, {}, 200, 0],
-    [seen, 'fail', {}, 200, 0],
-    [seen, 'await-state', {}, 200, 0],
-    [foreign, 'fail', {}, 200, 0],
-    [foreign, 'fail', { missingIndexForward: true }, 'forwarded', 0],
-    [behind, undefined, {}, 429, 0],
-    [behind, undefined, { inconsistentFallback: 'forward-active-node' }, 'forwarded', 0],
-    [behind, 'fail', {}, 429, 0],
-    [behind, 'fail', { inconsistentStatus: 412 }, 412, 0],
-    [behind, 'forward-active-node', {}, 'forwarded', 0],
-    [behind, 'await-state', {}, 429, 1],
-    [behind, 'await-state,forward-active-node', {}, 'forwarded', 1],
-    [behind, 'await-state,fail', { inconsistentFallback: 'forward-active-node' }, 429, 1],
-    ['rubbish', undefined, {}, 400, 0],
-    [behind, 'rubbish', {}, 400, 0],
-    [behind, 'fail,fail', {}, 400, 0],
-  ])('%s, %s with %j', async (index, inconsistent, settings, outcome, waits) => {
-    const node = new Node();
-    node.isStandby = true;
-    const headers = [
-      ...(index === undefined ? [] : ['X-Vault-Index', index]),
-      ...(inconsistent === undefined ? [] : ['X-Vault-Inconsistent', inconsistent]),
-    ];
-    const answer = await ask(node.handler(settings), 'GET', '/v1/secret/a', { headers });
-    expect(node.forwarded.length).toBe(outcome === 'forwarded' ? 1 : 0);
-    expect(answer.status).toBe(outcome === 'forwarded' ? 200 : outcome);
-    expect(node.waits.length).toBe(waits);
-    expect(header(answer, 'Retry-After')).toBe(
-      outcome === 429 || outcome === 412 ? '1' : undefined,
-    );
-  });
-
-  test('a wait that succeeds is answered here', async () => {
-    const node = Object.assign(new Node(), { isStandby: true, appliedAfterWait: 11 });
-    const headers = ['X-Vault-Index', behind, 'X-Vault-Inconsistent', 'await-state'];
-    const answer = await ask(node.handler(), 'GET', '/v1/secret/a', { headers });
-    expect([answer.status, header(answer, 'X-Vault-Index')]).toEqual([200, indexOf(11)]);
-  });
-
-  test.each([
-    ['it has seen', seen, 11, [200, 0]],
-    ['it sees soon', behind, 11, [200, 1]],
-    ['it does not see, as when it is deposed', behind, undefined, [429, 1]],
-    ['of another cluster', foreign, undefined, [200, 0]],
-    ['that is malformed', '%', undefined, [400, 0]],
-  ])('the active node is asked for an index %s', async (_name, index, applied, expected) => {
-    const state = applied === undefined ? {} : { appliedAfterWait: applied };
-    const headers = ['X-Vault-Index', index, 'X-Vault-Inconsistent', 'forward-active-node'];
-    const node = Object.assign(new Node(), state);
-    const answer = await ask(node.handler(), 'GET', '/v1/a', { headers });
-    expect([answer.status, node.waits.length]).toEqual(expected);
-
-    const forwardedTo = Object.assign(new Node(), state);
-    const response = await forwardedTo.handler().serveForwarded({
-      id: 'id-8',
-      method: 'GET',
-      url: '/v1/a',
-      headers: { 'x-vault-index': index },
-      body: EMPTY_BODY,
-      remoteAddress: '',
-    });
-    expect([response.status, forwardedTo.waits.length]).toEqual(expected);
   });
 });
 

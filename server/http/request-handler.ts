@@ -21,27 +21,18 @@ import {
   redirectTo,
   type Forwarding,
 } from './forwarding.ts';
+import { consistencyInfo, hasHeader } from './consistency-info.ts';
 import { findNodeRoute, type NodeRoutes } from './node-routes.ts';
+import { isActiveOnly, isReadMethod, Placement, type PlacementSettings } from './placement.ts';
 import { parseBody, requireMergePatch } from './request-body.ts';
 import { readHead } from './request-head.ts';
 import { parseTarget, queryData, type RequestTarget } from './request-target.ts';
-import {
-  createIndexEncoder,
-  decodeIndex,
-  isOfState,
-  parseInconsistent,
-  type Fallback,
-} from './storage-index.ts';
+import { createIndexEncoder } from './storage-index.ts';
 import { errorBody, retryAfterSeconds, statusOf, toServerError } from './wire-errors.ts';
 
-export type HandlerSettings = {
-  readonly disableStandbyReads: boolean;
+export type HandlerSettings = PlacementSettings & {
   /** A forwarded write is answered once this node has applied it, if that takes no longer. */
   readonly awaitForwardedWrites: boolean;
-  /** A request without an index header counts as one that must see everything. */
-  readonly missingIndexForward: boolean;
-  readonly inconsistentFallback: Fallback;
-  readonly indexWaitMs: number;
   /** What OpenBao ships, or what its RFC says. */
   readonly inconsistentStatus: 429 | 412;
   readonly raftNodeIdHeader: boolean;
@@ -51,6 +42,8 @@ export type HandlerSettings = {
 export type HandlerEvents = {
   readonly requestHandled: () => void;
   readonly requestForwarded: () => void;
+  /** This node was behind, and the client wanted to be told. */
+  readonly foundBehind: () => void;
   readonly forwardFailed: (error: ServerError) => void;
   readonly internalError: (error: unknown, requestId: string) => void;
 };
@@ -65,36 +58,22 @@ export type RequestHandlerOptions = NodeRoutes & {
 
 /** A write that this node does not apply within so long is answered all the same. */
 const FORWARDED_WRITE_WAIT_MS = 1000;
-/** Added to the configured wait, as OpenBao does: replication takes its time on an idle node. */
-const INDEX_WAIT_FLOOR_MS = 25;
-
 /** Answered by this node or refused (OpenBao `handleLogicalNoForward`), and sealing oneself. */
 const LOCAL_ONLY =
   /^sys\/(?:seal|metrics|host-info|monitor|in-flight-req|internal\/state-hash|pprof\/.*|config\/state\/.*)$/;
-/** Executed by the active node even where this one could (`handleForwardIfStandby`). */
-const ACTIVE_ONLY = new Set([
-  'sys/step-down',
-  'sys/storage/raft/bootstrap/challenge',
-  'sys/storage/raft/bootstrap/answer',
-]);
-
 /** Too large to be forwarded: the client is sent to the active node (`alwaysRedirectPaths`). */
 const REDIRECTED = new Set(['sys/storage/raft/snapshot', 'sys/storage/raft/snapshot-force']);
-
-const READ_METHODS = new Set(['GET', 'HEAD', 'LIST', 'SCAN']);
-
-type Placement = 'here' | 'forward' | 'fail';
 
 export class RequestHandler {
   readonly #options: RequestHandlerOptions;
   readonly #encodeIndex = createIndexEncoder();
   readonly #nodeHeaders: readonly string[];
-  readonly #mayForwardAll: boolean;
+  readonly #placement: Placement;
 
   constructor(options: RequestHandlerOptions) {
     this.#options = options;
     const { settings, identity } = options;
-    this.#mayForwardAll = settings.disableStandbyReads || settings.missingIndexForward;
+    this.#placement = new Placement(options);
     this.#nodeHeaders = [
       ...(settings.raftNodeIdHeader ? ['X-Vault-Raft-Node-ID', identity.nodeId] : []),
       ...(settings.hostnameHeader ? ['X-Vault-Hostname', identity.hostname] : []),
@@ -104,10 +83,17 @@ export class RequestHandler {
   /** Never rejects. */
   async handle(incoming: Incoming): Promise<Answer> {
     try {
-      return await this.#answer(incoming);
+      return this.#explained(incoming, await this.#answer(incoming));
     } catch (error) {
-      return this.errorAnswer(error, incoming.id);
+      return this.#explained(incoming, this.errorAnswer(error, incoming.id));
     }
+  }
+
+  /** Whoever executes a request tells of itself, and so does a standby that has nobody to ask. */
+  #explained({ head, isForwarded }: Incoming, answer: Answer): Answer {
+    if (!head.consistencyInfo || hasHeader(answer, 'X-Bao-Served-By')) return answer;
+    const info = consistencyInfo(this.#options, isForwarded);
+    return { ...answer, headers: [...answer.headers, ...info] };
   }
 
   async #answer(incoming: Incoming): Promise<Answer> {
@@ -126,13 +112,14 @@ export class RequestHandler {
       if (isSystem && REDIRECTED.has(target.path) && this.#isStandby()) {
         return this.#redirect(incoming);
       }
-      const placement = isLocalOnly ? 'here' : this.#placement(incoming, target, isSystem);
-      if (placement !== 'here') {
-        const decided = typeof placement === 'string' ? placement : await placement;
-        if (decided === 'forward') return await this.#forward(incoming);
-        if (decided === 'fail') return this.#inconsistent();
-      }
-      return await this.#handleHere(incoming, target);
+      if (isLocalOnly) return await this.#handleHere(incoming, target);
+      const placing = this.#placement.of(incoming, target, isSystem);
+      const placed = placing instanceof Promise ? await placing : placing;
+      if (placed.kind === 'forward') return await this.#forward(incoming);
+      if (placed.kind === 'fail') return this.#inconsistent();
+      const answer = await this.#handleHere(incoming, target);
+      if (incoming.head.consistencyInfo) answer.headers.push('X-Bao-Consistency', placed.level);
+      return answer;
     } catch (error) {
       // Nothing was executed here: the core says so only then.
       if (isServerError(error, 'standby-please-forward')) {
@@ -168,7 +155,7 @@ export class RequestHandler {
       throw new ServerError('invalid-request', 'cannot forward a request with so large an answer');
     }
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
-    const headers = headerRecord(answer.headers);
+    const headers = headerRecord(this.#explained(incoming, answer).headers);
     return { status: answer.status, headers, body, index: position.appliedIndex() };
   }
 
@@ -248,56 +235,8 @@ export class RequestHandler {
     return { ...answer, headers: [...answer.headers, ...this.#nodeHeaders] };
   }
 
-  /** Who answers, as far as that is known before the core has looked at the request. */
-  #placement(
-    incoming: Incoming,
-    target: RequestTarget,
-    isSystem: boolean,
-  ): Placement | Promise<Placement> {
-    const { core, settings } = this.#options;
-    const { head } = incoming;
-    const isActiveOnly = isSystem && ACTIVE_ONLY.has(target.path);
-    const hasIndex = head.index !== undefined || head.inconsistent !== undefined;
-    if (!hasIndex && !isActiveOnly && !this.#mayForwardAll) return 'here';
-    // Malformed headers are refused everywhere alike, on the active node too.
-    const inconsistent =
-      head.inconsistent === undefined ? undefined : parseInconsistent(head.inconsistent);
-    const index = head.index === undefined ? undefined : decodeIndex(head.index);
-    const { position, identity } = this.#options;
-    const isOwn = index !== undefined && isOfState(index, identity.stateId());
-    const isSeen = !isOwn || position.appliedIndex() >= index.value;
-    if (core.isSealed()) return 'here';
-    if (incoming.isForwarded || !core.standby()) {
-      // A leader that has just been elected, or is deposed and does not know, may be behind others.
-      return isSeen ? 'here' : this.#awaitIndex(index.value, 'fail');
-    }
-    if (settings.disableStandbyReads || isActiveOnly) return 'forward';
-    if (!isOwn) return settings.missingIndexForward ? 'forward' : 'here';
-    if (isSeen) return 'here';
-    switch (inconsistent?.kind) {
-      case undefined:
-        return placementOf(settings.inconsistentFallback);
-      case 'await-state':
-        return this.#awaitIndex(
-          index.value,
-          inconsistent.otherwise ?? settings.inconsistentFallback,
-        );
-      case 'fail':
-      case 'forward-active-node':
-        return placementOf(inconsistent.kind);
-    }
-  }
-
-  async #awaitIndex(index: number, otherwise: Fallback): Promise<Placement> {
-    const { position, settings } = this.#options;
-    const isApplied = await position.awaitApplied(
-      index,
-      settings.indexWaitMs + INDEX_WAIT_FLOOR_MS,
-    );
-    return isApplied ? 'here' : placementOf(otherwise);
-  }
-
   #inconsistent(): Answer {
+    this.#options.events.foundBehind();
     const headers = [...this.#headers('application/json'), 'Retry-After', '1'];
     return { status: this.#options.settings.inconsistentStatus, headers, body: errorBody([]) };
   }
@@ -347,7 +286,7 @@ export class RequestHandler {
   async #awaitForwarded({ method }: Incoming, index: number): Promise<void> {
     const { settings, position } = this.#options;
     if (!settings.awaitForwardedWrites || settings.disableStandbyReads) return;
-    if (READ_METHODS.has(method)) return;
+    if (isReadMethod(method)) return;
     await position.awaitApplied(index, FORWARDED_WRITE_WAIT_MS);
   }
 
@@ -367,13 +306,9 @@ export function newRequestId(): string {
   return randomUUID();
 }
 
-function placementOf(fallback: Fallback): Placement {
-  return fallback === 'fail' ? 'fail' : 'forward';
-}
-
 /** What these do is not written to storage, so nothing could tell that it was done before. */
 function isRepeatable({ path }: RequestTarget): boolean {
-  return !ACTIVE_ONLY.has(path);
+  return !isActiveOnly(path);
 }
 
 function undecidedError(cause: unknown): ServerError {

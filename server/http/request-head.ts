@@ -14,6 +14,11 @@ export type RequestHead = {
   index: string | undefined;
   /** `X-Vault-Inconsistent`, unparsed. */
   inconsistent: string | undefined;
+  /** `X-Bao-Consistency` and `X-Bao-Max-Staleness`, unparsed, each at most once. */
+  consistency: string | undefined;
+  maxStaleness: string | undefined;
+  /** `X-Bao-Consistency-Info: 1`: tell in headers what the answer rests on. */
+  consistencyInfo: boolean;
   /** `X-Vault-No-Request-Forwarding`: redirect instead of forwarding. */
   noForwarding: boolean;
   /** `X-Vault-Wrap-TTL`, unparsed. */
@@ -45,6 +50,9 @@ export function readHead(raw: readonly string[]): RequestHead {
     isChunked: false,
     index: undefined,
     inconsistent: undefined,
+    consistency: undefined,
+    maxStaleness: undefined,
+    consistencyInfo: false,
     noForwarding: false,
     wrapTtl: '',
   };
@@ -52,7 +60,7 @@ export function readHead(raw: readonly string[]): RequestHead {
   for (let at = 0; at + 1 < raw.length; at += 2) {
     const name = raw[at] ?? '';
     const length = name.length;
-    if (length < 12 || (length > 20 && length !== 29)) continue;
+    if (length < 12 || (length > 20 && length !== 22 && length !== 29)) continue;
     const value = raw[at + 1] ?? '';
     if (length === 13 && name.toLowerCase() === 'authorization') bearer ||= bearerToken(value);
     else readHeader(head, name, value);
@@ -79,13 +87,19 @@ function readHeader(head: RequestHead, name: string, value: string): void {
       head.isChunked = true;
       break;
     case 'x-vault-index':
-      if (head.index !== undefined) {
-        throw new ServerError('invalid-request', 'more than one X-Vault-Index header');
-      }
-      head.index = value;
+      head.index = once(head.index, 'X-Vault-Index', value);
       break;
     case 'x-vault-inconsistent':
       head.inconsistent = head.inconsistent === undefined ? value : `${head.inconsistent},${value}`;
+      break;
+    case 'x-bao-consistency':
+      head.consistency = once(head.consistency, 'X-Bao-Consistency', value);
+      break;
+    case 'x-bao-max-staleness':
+      head.maxStaleness = once(head.maxStaleness, 'X-Bao-Max-Staleness', value);
+      break;
+    case 'x-bao-consistency-info':
+      head.consistencyInfo = value === '1' || value === 'true';
       break;
     case 'x-vault-no-request-forwarding':
       head.noForwarding = value !== '';
@@ -95,6 +109,11 @@ function readHeader(head: RequestHead, name: string, value: string): void {
       break;
     default:
   }
+}
+
+function once(present: string | undefined, name: string, value: string): string {
+  if (present === undefined) return value;
+  throw new ServerError('invalid-request', `more than one ${name} header`);
 }
 
 function bearerToken(authorization: string): string {

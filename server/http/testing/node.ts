@@ -4,8 +4,12 @@ import type { WireRequest, WireResponse } from '../../cluster/forwarding.ts';
 import type { LogicalResponse } from '../../core/backend.ts';
 import type { Leader } from '../../core/core-options.ts';
 import type { LogicalCall } from '../../core/request-handling.ts';
+import { ServerError, type ErrorCode } from '../../errors.ts';
+import { EMPTY_BODY, type Answer } from '../exchange.ts';
 import { RequestHandler, type HandlerSettings } from '../request-handler.ts';
+import { readHead } from '../request-head.ts';
 import { RequestStamps } from '../request-stamps.ts';
+import { createIndexEncoder } from '../storage-index.ts';
 
 const SETTINGS: HandlerSettings = {
   disableStandbyReads: false,
@@ -13,6 +17,8 @@ const SETTINGS: HandlerSettings = {
   missingIndexForward: false,
   inconsistentFallback: 'fail',
   indexWaitMs: 0,
+  consistency: { level: 'stale', maxStalenessMs: 0 },
+  readWaitMs: 2_000,
   inconsistentStatus: 429,
   raftNodeIdHeader: true,
   hostnameHeader: false,
@@ -43,6 +49,10 @@ export class Node {
   readonly calls: LogicalCall[] = [];
   readonly forwarded: { readonly address: string; readonly request: WireRequest }[] = [];
   readonly waits: number[] = [];
+  /** The waits of reads that asked to be proved current, and what they are told. */
+  readonly linearized: number[] = [];
+  readError: ErrorCode | undefined;
+  staleness: number | undefined;
   readonly leaderListeners = new Set<() => void>();
   readonly internalErrors: unknown[] = [];
 
@@ -66,6 +76,12 @@ export class Node {
       position: {
         appliedIndex: () => this.applied,
         committedIndex: () => this.applied,
+        linearize: async (timeoutMs) => {
+          this.linearized.push(timeoutMs);
+          if (this.readError !== undefined) throw new ServerError(this.readError, 'no');
+          this.staleness = 0;
+        },
+        stalenessMs: () => this.staleness,
         awaitApplied: async (index) => {
           this.waits.push(index);
           this.applied = this.appliedAfterWait;
@@ -99,6 +115,7 @@ export class Node {
       events: {
         requestHandled: () => undefined,
         requestForwarded: () => undefined,
+        foundBehind: () => undefined,
         forwardFailed: () => undefined,
         internalError: (error) => this.internalErrors.push(error),
       },
@@ -118,4 +135,34 @@ export class Node {
       clusterId: undefined,
     } as const;
   }
+}
+
+export function ask(
+  handler: RequestHandler,
+  method: string,
+  url: string,
+  options: { headers?: readonly string[]; body?: string } = {},
+): Promise<Answer> {
+  const rawHeaders = options.headers ?? [];
+  return handler.handle({
+    id: 'id-1',
+    method,
+    url,
+    rawHeaders,
+    head: readHead(rawHeaders),
+    body: options.body === undefined ? EMPTY_BODY : Buffer.from(options.body),
+    remoteAddress: '10.0.0.9',
+    isForwarded: false,
+  });
+}
+
+export function header(answer: Answer, name: string): string | undefined {
+  for (let at = 0; at < answer.headers.length; at += 2) {
+    if (answer.headers[at]?.toLowerCase() === name.toLowerCase()) return answer.headers[at + 1];
+  }
+  return undefined;
+}
+
+export function indexOf(value: number, cluster = 'c1'): string {
+  return createIndexEncoder()(cluster, '', value);
 }
