@@ -1,6 +1,8 @@
+import { pbkdf2 } from 'node:crypto';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -149,6 +151,25 @@ test('appends that wait share one sync', async () => {
   await Promise.all(run(1, 100, 1).map((single) => log.append({ entries: [single] })));
   expect(files.syncCount - before).toBe(1);
   await log.close();
+});
+
+test('the log does not wait for the pool in which passwords are hashed', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'durable-log-'));
+  const { log } = await openDurableLog(directory, { ...OPTIONS, thread: 'worker' });
+  try {
+    await log.append({ hardState: HARD_STATE, entries: [] });
+    let hashed = 0;
+    const hashes = Array.from({ length: 16 }, async () => {
+      await promisify(pbkdf2)('password', 'salt', 1_000_000, 64, 'sha512');
+      hashed += 1;
+    });
+    await log.append({ entries: run(1, 3, 1) });
+    expect(hashed).toBe(0);
+    await Promise.all(hashes);
+  } finally {
+    await log.close();
+    rmSync(directory, { recursive: true });
+  }
 });
 
 test('after a failed write every append rejects with its error', async () => {

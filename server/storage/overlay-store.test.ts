@@ -55,6 +55,12 @@ test('a batch is visible in the turn in which it is applied', () => {
   expect(store.durablePosition().lastIncludedIndex).toBe(0);
 });
 
+test('who keeps a value that was read does not keep what it came with', () => {
+  const frame = Buffer.alloc(MIB);
+  publishNow([{ kind: 'put', key: 'a', value: frame.subarray(0, 10) }], 1);
+  expect(store.get('a')?.buffer.byteLength).toBe(10);
+});
+
 test('it becomes durable by itself after the delay, what came meanwhile in the same batch', async () => {
   const durable = new Promise<void>((resolve, reject) => {
     store.observe({ onDurable: resolve, onFailure: reject });

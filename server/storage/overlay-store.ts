@@ -86,7 +86,9 @@ export class OverlayStore implements Store {
 
   get(key: string): Uint8Array | undefined {
     const value = this.#overlay.get(key);
-    if (value !== undefined) return value ?? undefined;
+    // A copy: the value is a view of the whole frame that brought it, which a cache would keep alive.
+    if (value !== undefined)
+      return value === null ? undefined : Uint8Array.prototype.slice.call(value);
     return this.#home.database().level.getSync(DATA + key);
   }
 
