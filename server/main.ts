@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import { pino } from 'pino';
 
 import { ConfigError, loadConfig, type Config } from './config.ts';
+import { blockOnSignal } from './injected-block.ts';
 import { startNode, type Node } from './node.ts';
 
 /** Runs until a signal or a fatal error. 0: asked to stop; 1: could not start or go on. */
@@ -36,6 +37,7 @@ export async function serve(configFile: string): Promise<number> {
   console.log(
     `baobench server: listening on ${node.apiAddress} cluster ${node.clusterAddress} pid ${process.pid}`,
   );
+  if (config.introspection) blockOnSignal();
   return await untilEnd(node, logger);
 }
 

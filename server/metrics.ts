@@ -7,6 +7,7 @@ import { Counter, Gauge, Registry } from 'prom-client';
 
 import type { ReadStatistics } from './replica/reads.ts';
 import { measureEventLoopDelay, type EventLoopDelay } from './event-loop-delay.ts';
+import type { DurationStatistics, RaftStatistics } from './replica/raft-statistics.ts';
 import type { ReplicaStatus } from './replica/status.ts';
 
 export type MetricsSource = {
@@ -90,6 +91,7 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
   gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());
   addReplica({ gauge, counter, registers }, source);
   addReads({ gauge, counter }, source);
+  addRaft({ gauge, counter }, source);
   addEventLoops(registers, source);
   counter('process_cpu_seconds_total', 'User and system CPU time.', () => {
     const { user, system } = process.cpuUsage();
@@ -150,6 +152,50 @@ function addEventLoops(registers: Registry[], source: MetricsSource): void {
   });
 }
 
+function mean({ count, totalMs }: DurationStatistics): number {
+  return count === 0 ? 0 : totalMs / count;
+}
+
+/** hashicorp/raft's names, where it counts the same; its timers are summaries in milliseconds. */
+function addRaft({ gauge, counter }: { gauge: Add; counter: Add }, source: MetricsSource): void {
+  const statistics = (): RaftStatistics => source.replica().statistics;
+  counter(
+    'vault_raft_commitTime_count',
+    'Batches of writes that this leader saw committed.',
+    () => statistics().commits.count,
+  );
+  counter(
+    'vault_raft_commitTime_sum',
+    'How long they took from their proposal, in milliseconds.',
+    () => statistics().commits.totalMs,
+  );
+  counter(
+    'vault_raft_state_candidate',
+    'How often this node stood for election, pre-votes included.',
+    () => statistics().electionCount,
+  );
+  counter(
+    'baobench_raft_append_sum_ms',
+    'How long appends took to be durable.',
+    () => statistics().appends.totalMs,
+  );
+  gauge(
+    'baobench_raft_tick_lateness_max_ms',
+    "The latest of raft's ticks since it started.",
+    () => statistics().tickLatenessMsMax,
+  );
+  gauge(
+    'baobench_raft_leader_contact_ms',
+    'Since a follower last heard of its leader.',
+    () => statistics().leaderContactMs,
+  );
+  gauge(
+    'baobench_raft_peer_backlog_bytes',
+    'What the network has not taken yet.',
+    () => statistics().peerBacklogBytes,
+  );
+}
+
 type Add = (name: string, help: string, value: () => number) => void;
 
 function addReplica(
@@ -169,10 +215,8 @@ function addReplica(
     'Appends synced.',
     () => replica().statistics.appends.count,
   );
-  gauge(
-    'baobench_raft_append_mean_ms',
-    'Mean time to make an append durable.',
-    () => replica().statistics.appends.meanMs,
+  gauge('baobench_raft_append_mean_ms', 'Mean time to make an append durable.', () =>
+    mean(replica().statistics.appends),
   );
   const lag: Gauge<'peer_id'> = new Gauge({
     name: 'vault_raft_storage_follower_applied_index_delta',

@@ -39,8 +39,8 @@ import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposals } from './proposals.ts';
 import { SleepWatch } from './sleep-watch.ts';
-import { Durations } from './raft-statistics.ts';
-import type { RaftStatistics } from './raft-statistics.ts';
+import { CommitTimes, Durations } from './raft-statistics.ts';
+import type { DriverStatistics } from './raft-statistics.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 
 /** Where proposals come from, and where it is told what became of them. */
@@ -101,6 +101,7 @@ export class Driver {
   #ticks: TickSchedule;
   #wasLeader = false;
   readonly #appendTimes = new Durations();
+  readonly #commitTimes = new CommitTimes();
   readonly #sleep: SleepWatch;
 
   constructor(options: DriverOptions) {
@@ -148,9 +149,10 @@ export class Driver {
     });
   }
 
-  statistics(): RaftStatistics {
+  statistics(): DriverStatistics {
     return {
-      appends: this.#appendTimes.summary(),
+      appends: this.#appendTimes.statistics(),
+      commits: this.#commitTimes.statistics(),
       tickLatenessMsMax: this.#ticks.latenessMsMax,
     };
   }
@@ -183,6 +185,8 @@ export class Driver {
     flush();
     // Peers do not wait while they are applied here.
     for (const entries of committed) applyEntries(entries);
+    const last = committed.at(-1)?.at(-1);
+    if (last !== undefined) this.#commitTimes.committed(last.index, clock.nowMs());
     observe(raft.status());
   }
 
@@ -249,10 +253,12 @@ export class Driver {
   }
 
   #propose(): void {
-    const { raft, proposals } = this.#options;
+    const { raft, proposals, clock } = this.#options;
     for (const batch of proposals.takeBatches()) {
-      const result = raft.propose(batch.flatMap(({ command }) => splitCommand(command)));
+      const commands = batch.flatMap(({ command }) => splitCommand(command));
+      const result = raft.propose(commands);
       if (result.kind === 'accepted') {
+        this.#commitTimes.proposed(result.firstIndex + commands.length - 1, clock.nowMs());
         proposals.accepted(batch, result.firstIndex, result.term);
         continue;
       }
@@ -274,7 +280,10 @@ export class Driver {
     if (ready.readStates.length > 0) this.#options.endReads(ready.readStates);
     const { raft, proposals, clock } = this.#options;
     const isLeader = raft.status().role === 'leader';
-    if (this.#wasLeader && !isLeader) proposals.leadershipLost(clock.nowMs());
+    if (this.#wasLeader && !isLeader) {
+      proposals.leadershipLost(clock.nowMs());
+      this.#commitTimes.leadershipLost();
+    }
     this.#wasLeader = isLeader;
   }
 

@@ -75,11 +75,17 @@ export class Session implements RunningRaft {
   readonly #observers = new Set<(status: RaftStatus) => void>();
   #hasCampaigned = false;
   #lastRole: RaftStatus['role'] = 'follower';
+  #leaderId: string | null = null;
+  /** When the leader was last heard of. */
+  #leaderContactMs: number;
+  #electionCount = 0;
+  #servers: Configuration['servers'] = [];
 
   constructor(options: SessionOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
     const { position, settings, nodeId, logger } = options;
+    this.#leaderContactMs = options.clock.nowMs();
     this.#retention = new Retention({
       entriesMax: settings.trailingLogs,
       bytesMax: settings.trailingBytesMax,
@@ -127,7 +133,17 @@ export class Session implements RunningRaft {
   }
 
   statistics(): RaftStatistics {
-    return this.#driver.statistics();
+    const { nodeId, clock } = this.#options;
+    let peerBacklogBytes = 0;
+    for (const { id } of this.#servers) {
+      if (id !== nodeId) peerBacklogBytes += this.#transport.backlogBytes(id);
+    }
+    return {
+      ...this.#driver.statistics(),
+      electionCount: this.#electionCount,
+      leaderContactMs: this.#lastRole === 'leader' ? 0 : clock.nowMs() - this.#leaderContactMs,
+      peerBacklogBytes,
+    };
   }
 
   applied(entries: readonly Entry[]): void {
@@ -225,6 +241,7 @@ export class Session implements RunningRaft {
 
   /** Entries that cannot be applied are as if they had been lost: the leader will send them again. */
   #receive(message: Message): void {
+    if (message.from === this.#leaderId) this.#leaderContactMs = this.#options.clock.nowMs();
     const hasEntries = message.kind === 'appendEntries' && message.entries.length > 0;
     if (hasEntries && this.#events.isBacklogged()) return;
     this.#enqueue({ kind: 'message', message });
@@ -269,7 +286,10 @@ export class Session implements RunningRaft {
     const { role, currentTerm: term } = status;
     if (role !== this.#lastRole) logger.info({ role, term, from: this.#lastRole }, 'role changed');
     if (role !== 'leader' && this.#lastRole === 'leader') this.#sender.abort();
+    if (role !== 'follower' && this.#lastRole === 'follower') this.#electionCount += 1;
     this.#lastRole = role;
+    this.#leaderId = status.leaderId;
+    this.#servers = status.configuration.servers;
     this.#compact(this.#hold.observe(status));
     const { voters } = new Quorum(status.configuration);
     const isAlone = voters.length === 1 && voters[0] === nodeId;
