@@ -52,7 +52,7 @@ function createTokenPorts({ core, clock, leaseTtl }: BackendWiring): TokenPorts 
       lookupTainted: (id) => tokens().lookupTainted(id),
       lookupAccessor: (accessor) => tokens().lookupAccessor(accessor),
       listAccessors: () => tokens().listAccessors(),
-      create: (spec) => tokens().create(spec),
+      create: (spec, asked) => tokens().create(spec, asked),
       renew: (id, spec) => tokens().renew(id, spec),
       revokeTree: (id) => tokens().revokeTree(id),
       revokeOrphan: (id) => tokens().revokeOrphan(id),

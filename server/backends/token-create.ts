@@ -15,7 +15,7 @@ import {
   stringMapField,
 } from './fields.ts';
 import { resolvePolicies } from './token-policies.ts';
-import type { NewToken, TokenPorts } from './token-ports.ts';
+import type { NewToken, TokenGrant, TokenPorts } from './token-ports.ts';
 import type { TokenRole } from './token-roles.ts';
 
 export type CreateMode = {
@@ -72,14 +72,16 @@ export async function createToken(
   if (livesForever(spec) && parent.expireTimeMs !== null) {
     throw invalidRequest('expiring root tokens cannot create non-expiring root tokens');
   }
-  const grant = await ports.tokens.create(spec);
   const missing = policies.filter((name) => !ports.policyExists(name));
-  const all = [
-    ...warnings,
-    ...grant.warnings,
-    ...missing.map((name) => `Policy ${JSON.stringify(name)} does not exist`),
-  ];
-  return all.length === 0 ? { auth: grant.auth } : { auth: grant.auth, warnings: all };
+  const answer = (grant: TokenGrant): LogicalResponse => {
+    const all = [
+      ...warnings,
+      ...grant.warnings,
+      ...missing.map((name) => `Policy ${JSON.stringify(name)} does not exist`),
+    ];
+    return all.length === 0 ? { auth: grant.auth } : { auth: grant.auth, warnings: all };
+  };
+  return answer(await ports.tokens.create(spec, { origin: request.origin, answer }));
 }
 
 /** The role's type is a default, or a rule. Limits that a batch token cannot keep are refused. */

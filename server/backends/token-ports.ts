@@ -1,6 +1,12 @@
 /** What the token backend needs of the core, in its own words. */
 
-import type { Auth, LogicalRequest, TokenEntry, TokenType } from '../core/backend.ts';
+import type {
+  Auth,
+  LogicalRequest,
+  LogicalResponse,
+  TokenEntry,
+  TokenType,
+} from '../core/backend.ts';
 
 export type TokenPorts = {
   readonly tokens: TokenStorePort;
@@ -22,7 +28,14 @@ export type TokenStorePort = {
   lookupTainted(id: string): TokenEntry | undefined;
   lookupAccessor(accessor: string): TokenEntry | undefined;
   listAccessors(): Promise<string[]>;
-  create(spec: NewToken): Promise<TokenGrant>;
+  /** All that the request of `origin` writes, answered by `answer`. */
+  create(
+    spec: NewToken,
+    asked: {
+      readonly origin: LogicalRequest['origin'];
+      readonly answer: (grant: TokenGrant) => LogicalResponse;
+    },
+  ): Promise<TokenGrant>;
   renew(id: string, spec: TokenRenewal): Promise<TokenGrant>;
   revokeTree(id: string): Promise<void>;
   revokeOrphan(id: string): Promise<void>;

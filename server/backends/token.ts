@@ -77,6 +77,8 @@ export function createTokenBackend(ports: TokenPorts): Backend {
       }
       return handler(ports, request);
     },
+    // A token is made in one transaction, and looking one up writes nothing.
+    isOneTransaction: ({ path }) => path.startsWith('create') || path.startsWith('lookup'),
     async exists(request) {
       if (!request.path.startsWith('roles/')) return true;
       return readRole(request.view, nameIn(request)) !== undefined;

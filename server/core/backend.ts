@@ -3,6 +3,7 @@
  * OpenBao's sdk/logical, reduced to what crosses the boundary.
  */
 
+import type { RequestOrigin } from './exactly-once.ts';
 import type { ListPage } from './ports.ts';
 
 export type Operation =
@@ -135,6 +136,8 @@ export type LogicalRequest = {
       transaction: Transaction,
     ) => LogicalResponse | undefined | Promise<LogicalResponse | undefined>,
   ) => Promise<LogicalResponse | undefined>;
+  /** To be passed on by who writes through the core's own stores instead of `transact`. */
+  readonly origin?: RequestOrigin | undefined;
   readonly remoteAddress: string;
 };
 

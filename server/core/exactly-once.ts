@@ -17,7 +17,7 @@
 
 import { ServerError } from '../errors.ts';
 import type { ErrorCode } from '../errors.ts';
-import type { LogicalRequest, LogicalResponse } from './backend.ts';
+import type { LogicalResponse, Transaction } from './backend.ts';
 import type { Barrier } from './barrier.ts';
 import type { CommitOutcome, PhysicalStore, RequestStamp } from './ports.ts';
 import { RefusedRequest } from './transaction.ts';
@@ -38,6 +38,12 @@ export type Execution = {
 
 /** Longer answers are not kept; below what the state machine takes, with room for the seal. */
 export const ANSWER_BYTES_MAX = 15 * 1024;
+
+/** For which request something is done, and how that is answered. */
+export type Asked<T> = {
+  readonly origin: RequestOrigin | undefined;
+  readonly answer: (result: T) => LogicalResponse | undefined;
+};
 
 type Answer =
   | { readonly response: LogicalResponse | null }
@@ -165,19 +171,20 @@ export class RequestOrigin {
     return this.#isRecorded;
   }
 
-  /** See `LogicalRequest.transact`. */
-  async transact(
-    view: OriginView,
-    change: Parameters<LogicalRequest['transact']>[0],
-  ): Promise<LogicalResponse | undefined> {
+  /** Commits `change` as what the request does, with `answer` of what it returns. */
+  async transact<T>(
+    view: Pick<OriginView, 'transact'>,
+    change: (transaction: Transaction) => T | Promise<T>,
+    answer: (result: T) => LogicalResponse | undefined,
+  ): Promise<T> {
     if (this.#isRecorded) return view.transact(change);
     let isWritten = false;
-    const response = await view.transact(change, (result) => {
+    const result = await view.transact(change, (outcome) => {
       isWritten = true;
-      return this.#request('once', this.#encode({ response: result ?? null }));
+      return this.#request('once', this.#encode({ response: answer(outcome) ?? null }));
     });
     this.#isRecorded = isWritten;
-    return response;
+    return result;
   }
 
   /** Runs what writes more than once, or by other ways than `transact`. */

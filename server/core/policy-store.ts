@@ -15,7 +15,7 @@ import assert from 'node:assert/strict';
 import { ServerError } from '../errors.ts';
 import { compileAcl } from './acl.ts';
 import type { Acl } from './acl.ts';
-import type { View } from './backend.ts';
+import type { Transaction, View, ViewOperation } from './backend.ts';
 import { DEFAULT_POLICY, RESPONSE_WRAPPING_POLICY } from './builtin-policies.ts';
 import { PolicyError, parsePolicy } from './policy.ts';
 import type { Policy } from './policy.ts';
@@ -135,9 +135,15 @@ export class PolicyStore {
     this.#aclsByList = new WeakMap();
   }
 
-  async #write(key: string, change: PolicyChange): Promise<void> {
-    const existing = this.#read(key);
-    checkVersion(existing, change);
+  #write(key: string, change: PolicyChange): Promise<void> {
+    return this.#view.transact((transaction) => {
+      const existing = this.#read(key, transaction);
+      checkVersion(existing, change);
+      transaction.write([this.#changed(key, change, existing)]);
+    });
+  }
+
+  #changed(key: string, change: PolicyChange, existing: StoredPolicy | undefined): ViewOperation {
     const stored: StoredPolicy = {
       name: key,
       text: change.text,
@@ -146,7 +152,8 @@ export class PolicyStore {
       modifiedMs: this.#clock(),
       expireTimeMs: change.expireTimeMs ?? null,
     };
-    await this.#view.put(POLICY_PREFIX + key, Buffer.from(JSON.stringify(stored)));
+    const value = Buffer.from(JSON.stringify(stored));
+    return { kind: 'put', key: POLICY_PREFIX + key, value };
   }
 
   #isCurrent(acl: Acl): boolean {
@@ -177,9 +184,12 @@ export class PolicyStore {
     return expireTimeMs !== null && expireTimeMs < this.#clock() ? undefined : entry;
   }
 
-  #read(name: string): StoredPolicy | undefined {
+  #read(
+    name: string,
+    reader: Pick<View | Transaction, 'get'> = this.#view,
+  ): StoredPolicy | undefined {
     if (IMMUTABLE_NAMES.has(name)) return undefined;
-    const bytes = this.#view.get(POLICY_PREFIX + name);
+    const bytes = reader.get(POLICY_PREFIX + name);
     // Written by `set`.
     return bytes === undefined
       ? undefined

@@ -219,7 +219,8 @@ function createRequest(
     transact: (change) =>
       scene.origin === undefined
         ? route.view.transact(change)
-        : scene.origin.transact(route.view, change),
+        : scene.origin.transact(route.view, change, (response) => response),
+    origin: scene.origin,
     remoteAddress: call.remoteAddress,
   };
 }

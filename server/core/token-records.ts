@@ -12,7 +12,7 @@
 
 import { createHmac } from 'node:crypto';
 import { ServerError } from '../errors.ts';
-import type { TokenEntry, View, ViewOperation } from './backend.ts';
+import type { TokenEntry, Transaction, View, ViewOperation } from './backend.ts';
 
 export const TOKEN_PREFIX = 'sys/token/';
 export const TOKEN_ID_PREFIX = 'sys/token/id/';
@@ -24,6 +24,9 @@ const SALT_BYTES = 32;
 /** Reading and opening so many entries keeps other requests waiting for a few milliseconds. */
 const PAGE_SIZE = 250;
 const EMPTY = new Uint8Array(0);
+
+/** Storage, or a transaction on it. */
+type Reader = Pick<View | Transaction, 'get'>;
 
 type AccessorRecord = { readonly tokenId: string; readonly accessor: string };
 
@@ -41,9 +44,7 @@ export class TokenRecords {
   /** Creates the salt if there is none. Active node only. */
   async ensureSalt(): Promise<void> {
     if (this.#readSalt() !== undefined) return;
-    this.#creatingSalt ??= this.#view
-      .put(SALT_KEY, this.#randomBytes(SALT_BYTES))
-      .finally(() => (this.#creatingSalt = undefined));
+    this.#creatingSalt ??= this.#createSalt().finally(() => (this.#creatingSalt = undefined));
     await this.#creatingSalt;
   }
 
@@ -65,8 +66,8 @@ export class TokenRecords {
     return saltedId;
   }
 
-  read(saltedId: string): TokenEntry | undefined {
-    return this.#readJson<TokenEntry>(TOKEN_ID_PREFIX + saltedId);
+  read(saltedId: string, reader: Reader = this.#view): TokenEntry | undefined {
+    return readJson<TokenEntry>(reader, TOKEN_ID_PREFIX + saltedId);
   }
 
   /** The size of a stored entry; 0 if there is none. */
@@ -77,14 +78,14 @@ export class TokenRecords {
   tokenOfAccessor(accessor: string): string | undefined {
     const saltedId = this.saltedId(accessor);
     if (saltedId === undefined) return undefined;
-    return this.#readJson<AccessorRecord>(ACCESSOR_PREFIX + saltedId)?.tokenId;
+    return readJson<AccessorRecord>(this.#view, ACCESSOR_PREFIX + saltedId)?.tokenId;
   }
 
   async accessors(): Promise<string[]> {
     const accessors: string[] = [];
     for await (const page of this.#pages(ACCESSOR_PREFIX)) {
       for (const key of page) {
-        const record = this.#readJson<AccessorRecord>(ACCESSOR_PREFIX + key);
+        const record = readJson<AccessorRecord>(this.#view, ACCESSOR_PREFIX + key);
         if (record !== undefined) accessors.push(record.accessor);
       }
     }
@@ -157,9 +158,17 @@ export class TokenRecords {
     return this.#salt;
   }
 
-  #readJson<T>(key: string): T | undefined {
-    const bytes = this.#view.get(key);
-    // Written by this class only.
-    return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString()) as T);
+  /** Were there a salt by then, to replace it would orphan every token. */
+  #createSalt(): Promise<void> {
+    return this.#view.transact((transaction) => {
+      if (transaction.get(SALT_KEY) !== undefined) return;
+      transaction.write([{ kind: 'put', key: SALT_KEY, value: this.#randomBytes(SALT_BYTES) }]);
+    });
   }
+}
+
+function readJson<T>(reader: Reader, key: string): T | undefined {
+  const bytes = reader.get(key);
+  // Written by `TokenRecords` only.
+  return bytes === undefined ? undefined : (JSON.parse(Buffer.from(bytes).toString()) as T);
 }

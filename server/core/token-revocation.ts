@@ -10,7 +10,7 @@
  * of it can be written (`isRevoking`); children already on their way to storage are waited for.
  */
 
-import type { TokenEntry, View, ViewOperation } from './backend.ts';
+import type { TokenEntry, Transaction, View, ViewOperation } from './backend.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import type { TokenRecords } from './token-records.ts';
 
@@ -55,7 +55,7 @@ export class TokenRevocation {
   }
 
   /** Registers the write of a new child, so that a revocation of the parent waits for it. */
-  async trackBirth(parentSaltedId: string, write: Promise<void>): Promise<void> {
+  async trackBirth<T>(parentSaltedId: string, write: Promise<T>): Promise<T> {
     let births = this.#births.get(parentSaltedId);
     if (births === undefined) {
       births = new Set();
@@ -63,7 +63,7 @@ export class TokenRevocation {
     }
     births.add(write);
     try {
-      await write;
+      return await write;
     } finally {
       births.delete(write);
       if (births.size === 0) this.#births.delete(parentSaltedId);
@@ -125,10 +125,14 @@ export class TokenRevocation {
       return entry === undefined ? [] : [{ saltedId, entry }];
     });
     for (const { entry } of found) await this.#destroyOwned(entry.id);
-    const operations = found.flatMap(({ saltedId, entry }) =>
-      this.#records.deleteOperations(saltedId, entry),
-    );
-    if (operations.length > 0) await this.#view.write(operations);
+    await this.#view.transact((transaction) => {
+      // As they are then: one that was orphaned has no index under its parent any more.
+      const operations = found.flatMap(({ saltedId }) => {
+        const entry = this.#records.read(saltedId, transaction);
+        return entry === undefined ? [] : this.#records.deleteOperations(saltedId, entry);
+      });
+      transaction.write(operations);
+    });
     for (const { saltedId } of found) this.#onGone(saltedId);
   }
 
@@ -155,26 +159,32 @@ export class TokenRevocation {
     try {
       // In the order of the index, the same for everyone who takes several.
       for (const child of children) releases.push(await this.locks.acquire(child));
-      const operations = children.flatMap((child) => this.#orphanOperations(parent, child));
-      if (operations.length + last.length > 0) await this.#view.write([...operations, ...last]);
+      await this.#view.transact((transaction) => {
+        const orphaned = children.flatMap((child) =>
+          this.#orphanOperations(parent, child, transaction),
+        );
+        transaction.write([...orphaned, ...last]);
+      });
     } finally {
       for (const release of releases) release();
     }
   }
 
-  #orphanOperations(parent: string, child: string): ViewOperation[] {
+  #orphanOperations(parent: string, child: string, transaction: Transaction): ViewOperation[] {
     const unlink = this.#records.deleteIndexOperation(parent, child);
-    const entry = this.#records.read(child);
+    const entry = this.#records.read(child, transaction);
     // One that is being revoked itself must not be written again.
     if (entry === undefined || this.isRevoking(child)) return [unlink];
     return [unlink, this.#records.putOperation(child, { ...entry, parent: '', orphan: true })];
   }
 
   async #mark(saltedId: string): Promise<void> {
-    const entry = this.#records.read(saltedId);
-    if (entry === undefined || entry.numUses === REVOCATION_PENDING) return;
-    const marked: TokenEntry = { ...entry, numUses: REVOCATION_PENDING };
-    await this.#view.write([this.#records.putOperation(saltedId, marked)]);
+    await this.#view.transact((transaction) => {
+      const entry = this.#records.read(saltedId, transaction);
+      if (entry === undefined || entry.numUses === REVOCATION_PENDING) return;
+      const marked: TokenEntry = { ...entry, numUses: REVOCATION_PENDING };
+      transaction.write([this.#records.putOperation(saltedId, marked)]);
+    });
   }
 
   async #settleBirths(saltedId: string): Promise<void> {

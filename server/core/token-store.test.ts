@@ -3,7 +3,7 @@ import { createMemoryView } from '../testing/memory-view.ts';
 import type { TokenEntry } from './backend.ts';
 import { REVOCATION_PENDING } from './token-revocation.ts';
 import { TokenStore } from './token-store.ts';
-import type { TokenSpec } from './token-store.ts';
+import type { TokenSpec } from './token-entry.ts';
 
 const HOUR_MS = 3_600_000;
 const DAY_SECONDS = 86_400;

@@ -16,24 +16,26 @@
 
 import { randomBytes } from 'node:crypto';
 import { ServerError } from '../errors.ts';
-import type { Auth, TokenEntry, TokenType, View } from './backend.ts';
-import { lesserBound } from './bounds.ts';
+import type { Auth, TokenEntry, Transaction } from './backend.ts';
+import type { Asked } from './exactly-once.ts';
 import { BATCH_PREFIX, decodeBatchToken, encodeBatchToken, sealedPartOf } from './token-batch.ts';
 import { TokenCache } from './token-cache.ts';
+import { authOf, initialTtl, newEntry, renewedEntry } from './token-entry.ts';
+import type { RenewSpec, TokenGrant, TokenSpec } from './token-entry.ts';
 import { TokenExpiry } from './token-expiry.ts';
 import type { Expiration, SetTimer } from './token-expiry.ts';
-import { checkChosenId, randomBase62 } from './token-id.ts';
+import { checkChosenId } from './token-id.ts';
 import { SALT_KEY, TOKEN_ID_PREFIX, TokenRecords } from './token-records.ts';
 import { REVOCATION_PENDING, TokenRevocation } from './token-revocation.ts';
-import { calculateTtl } from './token-ttl.ts';
 import type { TtlSettings } from './token-ttl.ts';
+import type { OriginView } from './view.ts';
 
 /** An entry takes about 1 KiB. */
 const CACHE_SIZE_MAX = 65_536;
 
 export type TokenStoreOptions = {
   /** The root of the namespace's storage; tokens are below `sys/token/`. */
-  readonly view: View;
+  readonly view: OriginView;
   readonly namespaceId: string;
   /** Milliseconds since the epoch. */
   readonly clock: () => number;
@@ -48,38 +50,11 @@ export type TokenStoreOptions = {
   readonly onExpiryFailure: (error: unknown, saltedId: string | undefined) => void;
 };
 
-export type TokenSpec = {
-  /** Chosen by the caller; empty for a random one. */
-  readonly id: string;
-  readonly type: TokenType;
-  /** Sorted, in lower case, without duplicates. */
-  readonly policies: readonly string[];
-  readonly path: string;
-  readonly meta: { readonly [key: string]: string } | null;
-  readonly displayName: string;
-  /** The token above it; empty for an orphan. */
-  readonly parent: string;
-  readonly role: string;
-  readonly numUses: number;
-  readonly renewable: boolean;
-  /** 0 means the default, or for ever if the token is root. */
-  readonly ttlSeconds: number;
-  readonly periodSeconds: number;
-  readonly explicitMaxTtlSeconds: number;
-  /** What its role adds to the two above for the lifetime, without being recorded. */
-  readonly rolePeriodSeconds: number;
-  readonly roleExplicitMaxTtlSeconds: number;
+type Birth = {
+  readonly entry: TokenEntry;
+  readonly isChosenId: boolean;
+  readonly grant: TokenGrant;
 };
-
-export type RenewSpec = {
-  /** 0 means as long as last time. */
-  readonly incrementSeconds: number;
-  /** Those of its role where it has one; else its own. */
-  readonly periodSeconds: number;
-  readonly explicitMaxTtlSeconds: number;
-};
-
-export type TokenGrant = { readonly auth: Auth; readonly warnings: readonly string[] };
 
 export class TokenStore {
   readonly #options: TokenStoreOptions;
@@ -119,26 +94,29 @@ export class TokenStore {
 
   /** Throws `read-only` on a standby. Whoever judges before writing calls this first. */
   requireWritable(): void {
-    this.#options.view.requireWritable?.();
+    this.#options.view.requireWritable();
   }
 
   async listAccessors(): Promise<string[]> {
     return this.#records.accessors();
   }
 
-  /** Throws `invalid-request` if the parent is gone, or the chosen id cannot be had. */
-  async create(spec: TokenSpec): Promise<TokenGrant> {
+  /**
+   * Throws `invalid-request` if the parent is gone, or the chosen id cannot be had. With `asked`, it
+   * is all that a request does, and that is what it is answered.
+   */
+  async create(spec: TokenSpec, asked?: Asked<TokenGrant>): Promise<TokenGrant> {
     this.requireWritable();
     const nowMs = this.#options.clock();
-    const { ttlSeconds, warnings } = this.#initialTtl(spec, nowMs);
-    const entry = this.#newEntry(spec, ttlSeconds, nowMs);
+    const { ttlSeconds, warnings } = initialTtl(this.#options.settings, spec, nowMs);
+    const entry = newEntry(this.#options.namespaceId, spec, { ttlSeconds, nowMs });
     if (spec.type === 'batch') {
       const id = `${BATCH_PREFIX}${Buffer.from(this.#options.seal(encodeBatchToken(entry))).toString('base64url')}`;
       return { auth: authOf({ ...entry, id }, ttlSeconds), warnings };
     }
     await this.#records.ensureSalt();
-    await this.#store(entry, spec.id !== '');
-    return { auth: authOf(entry, ttlSeconds), warnings };
+    const grant = { auth: authOf(entry, ttlSeconds), warnings };
+    return this.#store({ entry, isChosenId: spec.id !== '', grant }, asked);
   }
 
   async createRootToken(): Promise<Auth> {
@@ -166,28 +144,21 @@ export class TokenStore {
   async renew(id: string, spec: RenewSpec): Promise<TokenGrant> {
     this.requireWritable();
     const saltedId = this.#records.requireSaltedId(id);
-    return this.#revocation.locks.run(saltedId, async () => {
-      const entry = this.lookup(id);
-      if (entry === undefined || this.#revocation.isRevoking(saltedId)) {
-        throw invalid('token not found');
-      }
-      if (entry.expireTimeMs === null || !entry.renewable) throw invalid('lease is not renewable');
-      const nowMs = this.#options.clock();
-      const lastMs = entry.lastRenewalMs ?? entry.creationTimeMs;
-      const { ttlSeconds, warnings } = calculateTtl(this.#options.settings, {
-        incrementSeconds: spec.incrementSeconds,
-        fallbackSeconds: Math.round((entry.expireTimeMs - lastMs) / 1000),
-        periodSeconds: spec.periodSeconds,
-        explicitMaxSeconds: spec.explicitMaxTtlSeconds,
-        startMs: entry.creationTimeMs,
-        nowMs,
-      });
-      const expireTimeMs = nowMs + ttlSeconds * 1000;
-      const renewed: TokenEntry = { ...entry, lastRenewalMs: nowMs, expireTimeMs };
-      this.#expiry?.schedule(saltedId, expireTimeMs);
-      await this.#options.view.write([this.#records.putOperation(saltedId, renewed)]);
-      return { auth: authOf(renewed, ttlSeconds), warnings };
-    });
+    return this.#revocation.locks.run(saltedId, () =>
+      this.#options.view.transact((transaction) => {
+        const entry = this.#readGood(id, transaction);
+        if (entry === undefined) throw invalid('token not found');
+        const { renewed, grant } = renewedEntry(entry, spec, {
+          settings: this.#options.settings,
+          nowMs: this.#options.clock(),
+        });
+        if (renewed.expireTimeMs !== null) {
+          this.#expiry?.schedule(saltedId, renewed.expireTimeMs);
+        }
+        transaction.write([this.#records.putOperation(saltedId, renewed)]);
+        return grant;
+      }),
+    );
   }
 
   /**
@@ -199,16 +170,18 @@ export class TokenStore {
     if (token.numUses === 0) return token;
     this.requireWritable();
     const saltedId = this.#records.requireSaltedId(token.id);
-    return this.#revocation.locks.run(saltedId, async () => {
-      const entry = this.lookup(token.id);
-      if (entry === undefined || this.#revocation.isRevoking(saltedId)) {
-        throw new ServerError('permission-denied', 'token not found or fully used already');
-      }
-      const numUses = entry.numUses === 1 ? REVOCATION_PENDING : entry.numUses - 1;
-      const used: TokenEntry = { ...entry, numUses };
-      await this.#options.view.write([this.#records.putOperation(saltedId, used)]);
-      return used;
-    });
+    return this.#revocation.locks.run(saltedId, () =>
+      this.#options.view.transact((transaction) => {
+        const entry = this.#readGood(token.id, transaction);
+        if (entry === undefined) {
+          throw new ServerError('permission-denied', 'token not found or fully used already');
+        }
+        const numUses = entry.numUses === 1 ? REVOCATION_PENDING : entry.numUses - 1;
+        const used: TokenEntry = { ...entry, numUses };
+        transaction.write([this.#records.putOperation(saltedId, used)]);
+        return used;
+      }),
+    );
   }
 
   /** Ends the token and all that descend from it; nothing happens if it does not exist. */
@@ -280,79 +253,48 @@ export class TokenStore {
     return this.lookup(entry.parent) !== undefined;
   }
 
-  #initialTtl(spec: TokenSpec, nowMs: number): { ttlSeconds: number; warnings: string[] } {
-    const periodSeconds = lesserBound(spec.periodSeconds, spec.rolePeriodSeconds);
-    const explicitMaxSeconds = lesserBound(
-      spec.explicitMaxTtlSeconds,
-      spec.roleExplicitMaxTtlSeconds,
-    );
-    const isRoot = spec.policies.includes('root');
-    if (isRoot && spec.ttlSeconds === 0 && periodSeconds === 0) {
-      return { ttlSeconds: explicitMaxSeconds, warnings: [] };
-    }
-    return calculateTtl(this.#options.settings, {
-      incrementSeconds: 0,
-      fallbackSeconds: spec.ttlSeconds,
-      periodSeconds,
-      explicitMaxSeconds,
-      startMs: nowMs,
-      nowMs,
-    });
-  }
-
-  #newEntry(spec: TokenSpec, ttlSeconds: number, nowMs: number): TokenEntry {
-    const { namespaceId } = this.#options;
-    const suffix = namespaceId === 'root' ? '' : `.${namespaceId}`;
-    const isBatch = spec.type === 'batch';
-    return {
-      id: spec.id === '' ? `s.${randomBase62()}${suffix}` : spec.id,
-      accessor: isBatch ? '' : randomBase62() + suffix,
-      namespaceId,
-      type: spec.type,
-      policies: spec.policies,
-      path: spec.path,
-      meta: spec.meta,
-      displayName: spec.displayName,
-      ...(spec.role === '' ? {} : { role: spec.role }),
-      parent: spec.parent,
-      orphan: spec.parent === '',
-      numUses: spec.numUses,
-      creationTimeMs: nowMs,
-      creationTtlSeconds: ttlSeconds,
-      explicitMaxTtlSeconds: spec.explicitMaxTtlSeconds,
-      periodSeconds: spec.periodSeconds,
-      renewable: spec.renewable && !isBatch && ttlSeconds > 0,
-      lastRenewalMs: null,
-      expireTimeMs: ttlSeconds === 0 ? null : nowMs + ttlSeconds * 1000,
-    };
-  }
-
-  async #store(entry: TokenEntry, isChosenId: boolean): Promise<void> {
+  async #store(birth: Birth, asked: Asked<TokenGrant> | undefined): Promise<TokenGrant> {
+    const { entry, isChosenId } = birth;
     const saltedId = this.#records.requireSaltedId(entry.id);
-    if (isChosenId) {
-      await this.#revocation.locks.run(saltedId, async () => {
-        checkChosenId(entry.id);
-        if (this.#records.read(saltedId) !== undefined) {
-          throw invalid('cannot create a token with a duplicate ID');
-        }
-        await this.#write(saltedId, entry);
-      });
-    } else {
-      await this.#write(saltedId, entry);
-    }
-  }
-
-  /** From the check of the parent to the write nothing waits, so no revocation slips between. */
-  async #write(saltedId: string, entry: TokenEntry): Promise<void> {
-    const operations = this.#records.createOperations(saltedId, entry);
     // Before the write: one whose outcome is unknown may still come true.
     if (entry.expireTimeMs !== null) this.#expiry?.schedule(saltedId, entry.expireTimeMs);
-    if (entry.parent === '') return this.#options.view.write(operations);
-    const parentSaltedId = this.#records.requireSaltedId(entry.parent);
-    if (this.lookup(entry.parent) === undefined || this.#revocation.isRevoking(parentSaltedId)) {
+    const write = (): Promise<TokenGrant> => {
+      const { view } = this.#options;
+      const change = (transaction: Transaction): TokenGrant =>
+        this.#createIn(transaction, saltedId, birth);
+      return asked?.origin === undefined
+        ? view.transact(change)
+        : asked.origin.transact(view, change, asked.answer);
+    };
+    const track = (): Promise<TokenGrant> => {
+      if (entry.parent === '') return write();
+      return this.#revocation.trackBirth(this.#records.requireSaltedId(entry.parent), write());
+    };
+    if (!isChosenId) return track();
+    checkChosenId(entry.id);
+    return this.#revocation.locks.run(saltedId, track);
+  }
+
+  /** The parent that is read here is there when the token is: or this is done again, or refused. */
+  #createIn(transaction: Transaction, saltedId: string, birth: Birth): TokenGrant {
+    const { entry, isChosenId, grant } = birth;
+    if (isChosenId && this.#records.read(saltedId, transaction) !== undefined) {
+      throw invalid('cannot create a token with a duplicate ID');
+    }
+    if (entry.parent !== '' && this.#readGood(entry.parent, transaction) === undefined) {
       throw invalid('parent token lookup failed: no parent found');
     }
-    return this.#revocation.trackBirth(parentSaltedId, this.#options.view.write(operations));
+    transaction.write(this.#records.createOperations(saltedId, entry));
+    return grant;
+  }
+
+  /** As `lookup`, on the condition that the token stays as it is read; and not while it is ended. */
+  #readGood(id: string, transaction: Transaction): TokenEntry | undefined {
+    if (id.startsWith(BATCH_PREFIX)) return this.lookup(id);
+    const saltedId = this.#records.requireSaltedId(id);
+    const entry = this.#records.read(saltedId, transaction);
+    if (entry === undefined || entry.numUses < 0 || !this.#isInTime(entry)) return undefined;
+    return this.#revocation.isRevoking(saltedId) ? undefined : entry;
   }
 
   async *#expirations(): AsyncGenerator<readonly Expiration[]> {
@@ -376,22 +318,6 @@ export class TokenStore {
 function dueOf(entry: TokenEntry | undefined): number | null {
   if (entry === undefined) return null;
   return entry.numUses === REVOCATION_PENDING ? 0 : entry.expireTimeMs;
-}
-
-function authOf(entry: TokenEntry, leaseDurationSeconds: number): Auth {
-  return {
-    clientToken: entry.id,
-    accessor: entry.accessor,
-    policies: entry.policies,
-    tokenPolicies: entry.policies,
-    metadata: entry.meta,
-    leaseDurationSeconds,
-    renewable: entry.renewable,
-    entityId: '',
-    tokenType: entry.type,
-    orphan: entry.orphan,
-    numUses: entry.numUses,
-  };
 }
 
 function invalid(message: string): ServerError {

@@ -1,10 +1,9 @@
 /** A node's cluster network that a test can cut off: connections break, and none come about. */
 
 import type { Socket } from 'node:net';
-import type { RaftNetwork } from '../replica/inline-raft.ts';
-import type { ReplicaNetwork } from '../replica/replica.ts';
+import type { ClusterNetwork } from '../cluster/listener.ts';
 
-type Network = ReplicaNetwork & RaftNetwork;
+type Network = Pick<ClusterNetwork, 'listen' | 'suspend' | 'dial' | 'onConnection'>;
 export type CuttableNetwork = Network & { cut(): void; mend(): void };
 
 export function cuttable(network: Network): CuttableNetwork {

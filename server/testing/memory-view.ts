@@ -8,7 +8,7 @@ import type { View, ViewOperation } from '../core/backend.ts';
 import { BufferedTransaction } from '../core/transaction.ts';
 import { readOnlyError } from '../errors.ts';
 
-export type MemoryView = View & {
+export type MemoryView = Required<View> & {
   readonly entries: Map<string, Uint8Array>;
   /** What each write held, in order. */
   readonly writes: (readonly ViewOperation[])[];
@@ -42,7 +42,7 @@ export function createMemoryView(): MemoryView {
     put: (key, value) => view.write([{ kind: 'put', key, value }]),
     delete: (key) => view.write([{ kind: 'delete', key }]),
     async write(operations) {
-      view.requireWritable?.();
+      view.requireWritable();
       view.writes.push(operations);
       const failure = view.failNext;
       view.failNext = undefined;
@@ -58,7 +58,7 @@ export function createMemoryView(): MemoryView {
       const transaction = new BufferedTransaction({
         get: (key) => entries.get(key),
         list: (prefix, page) => view.list(prefix, page),
-        requireWritable: () => view.requireWritable?.(),
+        requireWritable: () => view.requireWritable(),
       });
       const result = await change(transaction);
       const { operations } = transaction.finish();

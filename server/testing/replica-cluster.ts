@@ -60,8 +60,8 @@ export type ClusterMember = {
   readonly id: string;
   readonly replica: Replica;
   readonly network: ClusterNetwork;
-  /** Cuts the node off from all others, and ends that. */
-  readonly peers: Pick<CuttableNetwork, 'cut' | 'mend'>;
+  /** The same network, until the node is cut off from all others. */
+  readonly peers: CuttableNetwork;
   /** What `onFatal` was given. */
   readonly failures: unknown[];
   disconnect(): void;
