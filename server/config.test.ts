@@ -1,6 +1,12 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
 import { describe, expect, test } from 'vitest';
 
+import { createClusterCredentials } from './cluster/credentials.ts';
 import { parseConfig } from './config.ts';
+import { retryJoinPeers } from './retry-join.ts';
 import { ENTRY_BYTES_MAX } from './storage/entry-codec.ts';
 
 const MINIMAL = `
@@ -24,6 +30,8 @@ test('defaults are those of OpenBao', () => {
       node_id: undefined,
       max_entry_size: 1_048_576,
       trailing_logs: 10_240,
+      retry_join_as_non_voter: false,
+      retryJoin: [],
       autopilot_server_stabilization_time: 10_000,
       commit_notify: 'push',
       commit_timeout: 50,
@@ -119,6 +127,64 @@ test('max_entry_size goes as far as the log can write, and no further', () => {
   expect(() => parseConfig(source(ENTRY_BYTES_MAX + 1), 'a.hcl')).toThrow(
     'a.hcl:3:2: max_entry_size: expected an integer from',
   );
+});
+
+test('retry_join stanzas, one or several, in HCL and in JSON', () => {
+  const listener = 'listener "tcp" { tls_disable = true }';
+  const hcl = `
+    storage "raft" {
+      path = "/d"
+      retry_join_as_non_voter = true
+      retry_join { leader_api_addr = "https://a:8200/" leader_ca_cert_file = "/ca.pem" }
+      retry_join { leader_api_addr = "http://b:8200" leader_tls_servername = "bao" }
+    }
+    ${listener}`;
+  const { raft } = parseConfig(hcl, 'x.hcl');
+  expect(raft.retry_join_as_non_voter).toBe(true);
+  expect(raft.retryJoin).toMatchObject([
+    { leader_api_addr: 'https://a:8200', leader_ca_cert_file: '/ca.pem' },
+    { leader_api_addr: 'http://b:8200', leader_tls_servername: 'bao' },
+  ]);
+  const json = JSON.stringify({
+    storage: { raft: { path: '/d', retry_join: [{ leader_api_addr: 'http://b:8200' }] } },
+    listener: { tcp: { tls_disable: true } },
+  });
+  expect(parseConfig(json, 'x.json').raft.retryJoin).toMatchObject([
+    { leader_api_addr: 'http://b:8200' },
+  ]);
+  for (const [stanza, complaint] of [
+    ['', 'expected an address'],
+    ['leader_api_addr = "b:8200"', 'expected an address'],
+    ['auto_join = "provider=aws"', 'unknown key "auto_join"'],
+  ]) {
+    const text = `storage "raft" {\n path = "/d"\n retry_join { ${stanza} }\n}\n${listener}`;
+    expect(() => parseConfig(text, 'x.hcl')).toThrow(complaint);
+  }
+});
+
+test('certificates of retry_join are read, the file before the text, or refused', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'retry-join-'));
+  const { certificatePem } = await createClusterCredentials();
+  const file = join(directory, 'ca.pem');
+  await writeFile(file, certificatePem);
+  const peersOf = (stanza: string): unknown =>
+    retryJoinPeers(
+      parseConfig(
+        `storage "raft" { path = "/d"\n retry_join { leader_api_addr = "https://a:1"\n${stanza} } }
+        listener "tcp" { tls_disable = true }`,
+        'x.hcl',
+      ),
+    );
+  try {
+    expect(peersOf(`leader_ca_cert_file = "${file}"\n leader_ca_cert = "nonsense"`)).toEqual([
+      { apiAddress: 'https://a:1', tls: { caCert: certificatePem } },
+    ]);
+    expect(() => peersOf('leader_ca_cert_file = "/nowhere.pem"')).toThrow('ENOENT');
+    expect(() => peersOf('leader_ca_cert = "nonsense"')).toThrow('not a PEM certificate');
+    expect(() => peersOf('leader_client_key = "k"')).toThrow('belong together');
+  } finally {
+    await rm(directory, { recursive: true });
+  }
 });
 
 describe('mistakes name their place', () => {

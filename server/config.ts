@@ -64,6 +64,8 @@ const RAFT = {
   trailing_logs: integer(10_240, { min: 16, max: 10_000_000 }),
   /** No more than the log takes: it cannot write a larger entry, and a node whose log fails ends. */
   max_entry_size: integer(MIB, { min: 64 * KIB, max: 8 * MIB }),
+  /** Whether a node that joins by `retry_join` is to stay without a vote. */
+  retry_join_as_non_voter: boolean(false),
   // Ours.
   /** How long a server must be healthy to become a voter, until `autopilot/configuration` says. */
   autopilot_server_stabilization_time: durationMs(10 * SECOND, { min: 0, max: HOUR }),
@@ -79,6 +81,18 @@ const RAFT = {
   raft_threads: oneOf(['inline', 'worker'], 'inline'),
   /** Bytes per second of snapshots on their way to followers, all together; 0 for no limit. */
   snapshot_rate: integer(64 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
+} as const;
+
+/** A member to ask, of OpenBao's `retry_join`: certificates as PEM texts or as files of them. */
+const RETRY_JOIN = {
+  leader_api_addr: text(undefined),
+  leader_ca_cert: text(undefined),
+  leader_ca_cert_file: text(undefined),
+  leader_client_cert: text(undefined),
+  leader_client_cert_file: text(undefined),
+  leader_client_key: text(undefined),
+  leader_client_key_file: text(undefined),
+  leader_tls_servername: text(undefined),
 } as const;
 
 const LISTENER = {
@@ -130,8 +144,13 @@ const IGNORED_OF_RAFT = [
 /** Keys of `storage "raft"` that may also stand at the top level. */
 const RAFT_AT_TOP = ['commit_notify', 'commit_timeout', 'fsm_mode', 'log_thread', 'raft_threads'];
 
+export type RetryJoin = FieldValues<typeof RETRY_JOIN> & { readonly leader_api_addr: string };
+
 export type Config = FieldValues<typeof TOP_LEVEL> & {
-  readonly raft: Omit<FieldValues<typeof RAFT>, 'path'> & { readonly path: string };
+  readonly raft: Omit<FieldValues<typeof RAFT>, 'path'> & {
+    readonly path: string;
+    readonly retryJoin: readonly RetryJoin[];
+  };
   readonly listener: FieldValues<typeof LISTENER> &
     FieldValues<typeof LISTENER_TELEMETRY> & {
       readonly host: string;
@@ -175,7 +194,7 @@ function readConfig(document: HclObject): Config {
   const topLevel = readFields(rest, TOP_LEVEL, blocks);
   const raftBlock = onlyBlock(document, 'storage', 'raft');
   const raftBody = { ...raftBlock.body, items: [...atTop, ...raftBlock.body.items] };
-  const { path, ...raft } = readFields(raftBody, RAFT, IGNORED_OF_RAFT);
+  const { path, ...raft } = readFields(raftBody, RAFT, ['retry_join', ...IGNORED_OF_RAFT]);
   if (path === undefined || path === '') {
     throw new HclError(raftBlock, 'storage "raft" needs a path');
   }
@@ -188,7 +207,11 @@ function readConfig(document: HclObject): Config {
   }
   return {
     ...topLevel,
-    raft: { ...raft, path: isAbsolute(path) ? path : resolve(path) },
+    raft: {
+      ...raft,
+      path: isAbsolute(path) ? path : resolve(path),
+      retryJoin: hclBlocks(raftBlock.body, 'retry_join', 'none').map(readRetryJoin),
+    },
     listener: readListener(onlyBlock(document, 'listener', 'tcp')),
     clusterAddress:
       clusterAddress === undefined ? undefined : clusterHostPort(document, clusterAddress),
@@ -196,6 +219,15 @@ function readConfig(document: HclObject): Config {
       .map(({ key }) => key)
       .filter((key) => IGNORED.includes(key) || IGNORED_OF_RAFT.includes(key)),
   };
+}
+
+function readRetryJoin({ body }: HclBlock): RetryJoin {
+  const fields = readFields(body, RETRY_JOIN, []);
+  const { leader_api_addr: address } = fields;
+  if (address === undefined || !/^https?:\/\/[^/]+\/?$/.test(address)) {
+    throw placed(body, 'leader_api_addr', 'expected an address like "https://10.0.0.1:8200"');
+  }
+  return { ...fields, leader_api_addr: address.replace(/\/$/, '') };
 }
 
 function readListener({ body, line, column }: HclBlock): Config['listener'] {

@@ -15,7 +15,7 @@ import { createJoinClient } from './cluster/join.ts';
 import type { Config } from './config.ts';
 import type { CoreSettings } from './core/core-options.ts';
 import { Core } from './core/core.ts';
-import type { PhysicalStore } from './core/ports.ts';
+import type { JoinPeer, PhysicalStore } from './core/ports.ts';
 import { ServerError } from './errors.ts';
 import { createHttpServer, type HttpServer } from './http/http-server.ts';
 import type { RequestHandler } from './http/request-handler.ts';
@@ -28,6 +28,7 @@ import { systemClock } from './replica/clock.ts';
 import { openReplicaStorage } from './replica/replica-storage.ts';
 import { openReplica, type Replica } from './replica/replica.ts';
 import { replicaSettings, type ReplicaSettings } from './replica/settings.ts';
+import { retryJoinPeers } from './retry-join.ts';
 
 export type Node = {
   /** `http://host:port`, and `host:port` of the cluster port. */
@@ -52,6 +53,7 @@ const JOIN_MS = 60_000;
 
 export async function startNode(config: Config, logger: NodeLogger): Promise<Node> {
   const { listener } = config;
+  const peers = retryJoinPeers(config);
   let fail: (error: unknown) => void = () => undefined;
   const failed = new Promise<unknown>((resolve) => {
     fail = resolve;
@@ -76,7 +78,7 @@ export async function startNode(config: Config, logger: NodeLogger): Promise<Nod
     opened.unshift(place.network);
     await httpServer.listen();
     opened.unshift(httpServer);
-    const node = await assemble(config, logger, { place, httpServer, failed, fail });
+    const node = await assemble(config, logger, { place, httpServer, peers, failed, fail });
     handler = node.handler;
     return node;
   } catch (error) {
@@ -101,12 +103,14 @@ type Foundation = {
   readonly httpServer: HttpServer;
   readonly failed: Promise<unknown>;
   readonly fail: (error: unknown) => void;
+  /** Whom to ask for the cluster, for a node that is in none. */
+  readonly peers: readonly JoinPeer[];
 };
 
 async function assemble(
   config: Config,
   logger: NodeLogger,
-  { place, httpServer, failed, fail }: Foundation,
+  { place, httpServer, peers, failed, fail }: Foundation,
 ): Promise<Node & { readonly handler: RequestHandler }> {
   const { listener } = config;
   const { network } = place;
@@ -186,6 +190,9 @@ async function assemble(
     tally.forwardsServed += 1;
     return handler.serveForwarded(request);
   });
+  if (peers.length > 0) {
+    await core.requestJoin({ peers, nonVoter: config.raft.retry_join_as_non_voter, retry: true });
+  }
   return {
     handler,
     apiAddress: listening,

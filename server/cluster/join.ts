@@ -1,9 +1,11 @@
 /** The joiner's way to the API of a member, over HTTP. What is said there: `core/join.ts`. */
 
 import { request } from 'undici';
+import type { Agent } from 'undici';
 import type { JsonObject } from '../core/backend.ts';
-import type { JoinClient } from '../core/ports.ts';
+import type { JoinClient, JoinPeer } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
+import { createJoinAgent } from './join-tls.ts';
 
 /** Adding a learner takes one round of consensus. */
 const TIMEOUT_MS = 10_000;
@@ -12,11 +14,15 @@ const REPLY_BYTES_MAX = 64 * 1024;
 const REDIRECTS_MAX = 2;
 
 export function createJoinClient(): JoinClient {
-  const post = (path: string) => async (leaderApiAddress: string, body: JsonObject) =>
-    postJson(
-      new URL(`/v1/sys/storage/raft/bootstrap/${path}`, parseAddress(leaderApiAddress)),
-      body,
-    );
+  const post = (path: string) => async (peer: JoinPeer, body: JsonObject) => {
+    const target = new URL(`/v1/sys/storage/raft/bootstrap/${path}`, parseAddress(peer.apiAddress));
+    const agent = createJoinAgent(peer);
+    try {
+      return await postJson(target, { body, agent });
+    } finally {
+      await agent.destroy();
+    }
+  };
   return { challenge: post('challenge'), answer: post('answer') };
 }
 
@@ -30,10 +36,12 @@ function parseAddress(address: string): URL {
   return new URL(address);
 }
 
-async function postJson(target: URL, body: JsonObject): Promise<JsonObject> {
+type Exchange = { readonly body: JsonObject; readonly agent: Agent };
+
+async function postJson(target: URL, exchange: Exchange): Promise<JsonObject> {
   let url = target;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
-    const reply = await send(url, body);
+    const reply = await send(url, exchange);
     if (reply.location !== undefined) {
       url = new URL(reply.location, url);
       continue;
@@ -56,7 +64,7 @@ type Reply = {
   readonly text: string;
 };
 
-async function send(url: URL, body: JsonObject): Promise<Reply> {
+async function send(url: URL, { body, agent }: Exchange): Promise<Reply> {
   try {
     const {
       statusCode,
@@ -64,6 +72,7 @@ async function send(url: URL, body: JsonObject): Promise<Reply> {
       body: stream,
     } = await request(url, {
       method: 'POST',
+      dispatcher: agent,
       headers: { 'content-type': 'application/json', 'x-vault-request': 'true' },
       body: JSON.stringify(body),
       headersTimeout: TIMEOUT_MS,

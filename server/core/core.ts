@@ -16,6 +16,7 @@
  */
 
 import { ServerError, isServerError, standbyPleaseForwardError } from '../errors.ts';
+import type { JoinRequest } from './join-request.ts';
 import type { JsonObject, LogicalResponse } from './backend.ts';
 import type { CoreOptions, HaState, Leader } from './core-options.ts';
 import type { Barrier } from './barrier.ts';
@@ -152,11 +153,8 @@ export class Core {
     return restoreSnapshot({ snapshots, barrier: this.#life.barrier, logger }, archive, options);
   }
 
-  requestJoin(target: {
-    readonly leaderApiAddress: string;
-    readonly nonVoter: boolean;
-  }): Promise<void> {
-    return this.#life.requestJoin(target);
+  requestJoin(request: JoinRequest): Promise<boolean> {
+    return this.#life.requestJoin(request);
   }
 
   /** `{challenge, seal_config}` for a node that wants to join. */

@@ -15,16 +15,19 @@
  */
 
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { ServerError } from '../errors.ts';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isServerError, ServerError } from '../errors.ts';
 import { decrypt, encrypt } from './aes-gcm.ts';
 import type { JsonObject } from './backend.ts';
-import type { ChangeFeed, ClusterCredentials, JoinClient } from './ports.ts';
+import type { ChangeFeed, ClusterCredentials, JoinClient, JoinPeer } from './ports.ts';
 import { deriveKey, parseSealConfig, sealConfigJson } from './seal.ts';
 import type { SealConfig } from './seal.ts';
 
 export type JoinTarget = {
-  readonly leaderApiAddress: string;
+  readonly peers: readonly JoinPeer[];
   readonly nonVoter: boolean;
+  /** Ask on where a member cannot be reached, or the cluster has no leader. */
+  readonly retry: boolean;
   /** Of the cluster to be joined, so that this node knows how many shares to collect. */
   readonly sealConfig: SealConfig;
 };
@@ -35,6 +38,9 @@ export type JoinClaim = {
   readonly clusterAddress: string;
   readonly nonVoter: boolean;
 };
+
+/** OpenBao's. */
+export const JOIN_RETRY_MS = 2000;
 
 const SECRET_BYTES = 32;
 /** Anyone may ask for a challenge, so the oldest give way. */
@@ -105,30 +111,68 @@ export class JoinChallenges {
   }
 }
 
-/** The joiner's first question: how many shares does the cluster want? */
+/** The joiner's first question, to all at once: how many shares does the cluster want? */
 export async function askSealConfig(
   client: JoinClient,
-  leaderApiAddress: string,
+  peers: readonly JoinPeer[],
   nodeId: string,
 ): Promise<SealConfig> {
-  const reply = await client.challenge(leaderApiAddress, { node_id: nodeId });
-  return parseSealConfig(reply['seal_config']);
+  try {
+    return await Promise.any(
+      peers.map(async (peer) => {
+        const reply = await client.challenge(peer, { node_id: nodeId });
+        return parseSealConfig(reply['seal_config']);
+      }),
+    );
+  } catch (error) {
+    if (!(error instanceof AggregateError)) throw error;
+    const [first] = error.errors;
+    if (error.errors.length === 1) throw first;
+    const reasons = error.errors.map((each) => (each instanceof Error ? each.message : '?'));
+    throw new ServerError('internal', reasons.join('; '), { cause: error });
+  }
 }
 
-/** The joiner's side. Throws `invalid-request` if the unseal key is not the cluster's. */
+/**
+ * The joiner's side: asks one member after the other until one takes it in, and with `retry` all
+ * of them again for up to `msMax`. Throws `invalid-request` if the unseal key is not the
+ * cluster's, and then asks nobody else.
+ */
 export async function join(
   client: JoinClient,
-  target: JoinTarget,
+  target: Pick<JoinTarget, 'peers' | 'retry'>,
+  claim: JoinClaim,
+  { keys, msMax }: { readonly keys: JoinKeys; readonly msMax: number },
+): Promise<ClusterCredentials> {
+  const deadlineMs = performance.now() + (target.retry ? msMax : 0);
+  for (;;) {
+    let failure: unknown;
+    for (const peer of target.peers) {
+      try {
+        return await joinThrough(client, peer, claim, keys);
+      } catch (error) {
+        if (isServerError(error, 'invalid-request')) throw error;
+        failure = error;
+      }
+    }
+    if (deadlineMs <= performance.now()) throw failure;
+    await delay(JOIN_RETRY_MS);
+  }
+}
+
+async function joinThrough(
+  client: JoinClient,
+  peer: JoinPeer,
   claim: JoinClaim,
   keys: JoinKeys,
 ): Promise<ClusterCredentials> {
   const nodeIdBytes = Buffer.from(claim.nodeId);
-  const reply = await client.challenge(target.leaderApiAddress, { node_id: claim.nodeId });
+  const reply = await client.challenge(peer, { node_id: claim.nodeId });
   const secret = openText(keys.challenge, reply['challenge'], nodeIdBytes);
   if (secret === undefined) {
     throw new ServerError('invalid-request', 'Unseal failed, invalid key');
   }
-  const answer = await client.answer(target.leaderApiAddress, {
+  const answer = await client.answer(peer, {
     node_id: claim.nodeId,
     cluster_addr: claim.clusterAddress,
     non_voter: claim.nonVoter,

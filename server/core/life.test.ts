@@ -15,6 +15,7 @@ import type { MemoryNode } from '../testing/memory-physical.ts';
 import { ROOT_NAMESPACE } from './backend.ts';
 import type { Backend } from './backend.ts';
 import type { Core } from './core.ts';
+import { ServerError } from '../errors.ts';
 import type { JoinClient } from './ports.ts';
 
 const CONFIG = { shares: 3, threshold: 2 };
@@ -348,7 +349,11 @@ describe('join', () => {
     };
   }
 
-  const TARGET = { leaderApiAddress: 'http://127.0.0.1:1', nonVoter: false };
+  const TARGET = {
+    peers: [{ apiAddress: 'http://127.0.0.1:1', tls: {} }],
+    nonVoter: false,
+    retry: false,
+  };
 
   test('a node gets the credentials with the shares of the cluster, and reads', async () => {
     const { active, memory, keys, rootToken } = await startTestCluster();
@@ -369,6 +374,56 @@ describe('join', () => {
       'node-1',
       'standby-7',
     ]);
+  });
+
+  test('with retry it asks until a member answers, and any of them will do', async () => {
+    const { active, memory, keys } = await startTestCluster();
+    const asked: string[] = [];
+    const direct = createDirectClient(active.core);
+    let isUp = false;
+    const client: JoinClient = {
+      ...direct,
+      challenge: (peer, body) => {
+        asked.push(peer.apiAddress);
+        if (isUp && peer.apiAddress === 'http://b') return direct.challenge(peer, body);
+        return Promise.reject(new ServerError('internal', `${peer.apiAddress} is not reachable`));
+      },
+    };
+    const core = createTestCore(memory.standby(7), {}, { joinClient: client });
+    const peers = ['http://a', 'http://b'].map((apiAddress) => ({ apiAddress, tls: {} }));
+    await expect(core.requestJoin({ peers, nonVoter: false, retry: false })).rejects.toThrow(
+      'http://a is not reachable; http://b is not reachable',
+    );
+    expect(await core.requestJoin({ peers, nonVoter: true, retry: true })).toBe(false);
+    expect(core.isInitialized()).toBe(false);
+    isUp = true;
+    await until(() => core.isInitialized());
+    expect(asked.length).toBeGreaterThanOrEqual(6);
+
+    // Of two members one is gone: the other one takes the answer.
+    await core.unseal(keys[0] ?? Buffer.alloc(0));
+    const unsealing = core.unseal(keys[1] ?? Buffer.alloc(0));
+    await until(() => active.memory.replication.configuration().servers.length === 2);
+    memory.standby(7).deliver();
+    expect(await unsealing).toMatchObject({ sealed: false });
+    const joined = active.memory.replication.configuration().servers.at(-1);
+    expect(joined).toMatchObject({ id: 'standby-7', suffrage: 'learner' });
+    expect(await core.requestJoin({ peers, nonVoter: false, retry: false })).toBe(true);
+  });
+
+  test('a node that is founded or shut down asks no more', async () => {
+    const { memory } = await startTestCluster();
+    let asked = 0;
+    const client: JoinClient = {
+      challenge: () => Promise.reject(new ServerError('internal', `not reachable ${(asked += 1)}`)),
+      answer: () => Promise.reject(new ServerError('internal', 'not reachable')),
+    };
+    const core = createTestCore(memory.standby(7), {}, { joinClient: client });
+    await core.requestJoin({ ...TARGET, retry: true });
+    await core.seal();
+    expect(asked).toBe(1);
+    await new Promise((resolve) => setTimeout(resolve, 2200));
+    expect(asked).toBe(1);
   });
 
   test('with the shares of another cluster it gets nothing, and may try again', async () => {

@@ -21,8 +21,10 @@ import type { ClusterInfo } from './cluster-info.ts';
 import type { CoreOptions, Leader } from './core-options.ts';
 import { HaRole } from './ha-role.ts';
 import { runStandby } from './ha.ts';
-import { JoinChallenges, arrival, askSealConfig, deriveJoinKeys, join } from './join.ts';
-import type { JoinClaim, JoinKeys, JoinTarget } from './join.ts';
+import { JoinChallenges, arrival, deriveJoinKeys, join } from './join.ts';
+import type { JoinClaim, JoinKeys } from './join.ts';
+import { JoinRequests } from './join-request.ts';
+import type { JoinRequest } from './join-request.ts';
 import { PhysicalCache } from './physical-cache.ts';
 import {
   UnsealProgress,
@@ -54,7 +56,7 @@ export class NodeLife {
   readonly #role: HaRole;
   readonly #progress = new UnsealProgress();
   #sealConfig: SealConfig | undefined;
-  #joinTarget: JoinTarget | undefined;
+  readonly #joining: JoinRequests;
   #running: Running | undefined;
   #isReplicating = false;
   #lastStep: Promise<unknown> = Promise.resolve();
@@ -66,6 +68,12 @@ export class NodeLife {
       settings.cache === undefined ? undefined : new PhysicalCache(physical, settings.cache);
     this.barrier = new Barrier(physical, this.#physicalCache ?? physical);
     this.#board = new AdvertisementBoard(this.barrier);
+    this.#joining = new JoinRequests({
+      client: options.joinClient,
+      nodeId: options.leadership.nodeId,
+      logger: options.logger,
+      onTarget: () => this.#progress.reset(),
+    });
     this.#role = new HaRole({
       ...options,
       barrier: this.barrier,
@@ -94,7 +102,7 @@ export class NodeLife {
 
   /** True also for a node that is about to join a cluster, as in OpenBao. */
   get isInitialized(): boolean {
-    return this.#localSealConfig() !== undefined || this.#joinTarget !== undefined;
+    return this.#localSealConfig() !== undefined || this.#joining.target !== undefined;
   }
 
   /** Throws `sealed`. Without services this is a plain standby. */
@@ -107,7 +115,7 @@ export class NodeLife {
   }
 
   sealStatus(): SealStatus {
-    const config = this.#localSealConfig() ?? this.#joinTarget?.sealConfig;
+    const config = this.#localSealConfig() ?? this.#joining.target?.sealConfig;
     return {
       type: 'shamir',
       initialized: config !== undefined,
@@ -151,6 +159,7 @@ export class NodeLife {
         throw new ServerError('invalid-request', 'Vault is already initialized');
       }
       validateSealConfig(config);
+      this.#joining.stop();
       if (replication.isBootstrapped()) {
         throw new ServerError(
           'invalid-request',
@@ -174,7 +183,7 @@ export class NodeLife {
 
   unseal(share: Buffer): Promise<SealStatus> {
     return this.#exclusive(async () => {
-      const config = this.#localSealConfig() ?? this.#joinTarget?.sealConfig;
+      const config = this.#localSealConfig() ?? this.#joining.target?.sealConfig;
       if (config === undefined) {
         throw new ServerError('invalid-request', 'Vault is not initialized');
       }
@@ -202,6 +211,7 @@ export class NodeLife {
   seal(): Promise<void> {
     return this.#exclusive(async () => {
       const running = this.#running;
+      this.#joining.stop();
       if (running === undefined) return;
       const { leadership, logger } = this.#options;
       const wasActive = !this.#role.isStandby;
@@ -218,19 +228,13 @@ export class NodeLife {
     });
   }
 
-  /** Asks the member at once how many shares it takes; joins when they have been given. */
-  requestJoin(target: {
-    readonly leaderApiAddress: string;
-    readonly nonVoter: boolean;
-  }): Promise<void> {
-    return this.#exclusive(async () => {
-      if (this.#localSealConfig() !== undefined) return;
-      const { joinClient, leadership } = this.#options;
-      const { leaderApiAddress } = target;
-      const sealConfig = await askSealConfig(joinClient, leaderApiAddress, leadership.nodeId);
-      this.#progress.reset();
-      this.#joinTarget = { ...target, sealConfig };
-    });
+  /**
+   * Asks the members how many shares it takes; joins when they have been given. Resolves with
+   * whether this node is joined, or knows whom to join.
+   */
+  async requestJoin(request: JoinRequest): Promise<boolean> {
+    if (this.#localSealConfig() !== undefined) return true;
+    return this.#joining.request(request);
   }
 
   bootstrapChallenge(nodeId: string): JsonObject {
@@ -296,7 +300,7 @@ export class NodeLife {
     const { signal } = abort;
     await this.#role.begin(signal);
     const clusterInfo = readClusterInfo(this.barrier);
-    this.#joinTarget = undefined;
+    this.#joining.stop();
     const challenges = new JoinChallenges(joinKeys);
     const loop = runStandby(this.#role, leadership, { signal, logger });
     // Not awaited: sealing waits for the loop in its turn.
@@ -307,19 +311,16 @@ export class NodeLife {
 
   async #join(keys: JoinKeys): Promise<void> {
     const { joinClient, leadership, replication, settings } = this.#options;
-    if (this.#joinTarget === undefined) {
+    const { target } = this.#joining;
+    if (target === undefined) {
       throw new ServerError('invalid-request', 'Vault is not initialized');
     }
-    const credentials = await join(
-      joinClient,
-      this.#joinTarget,
-      {
-        nodeId: leadership.nodeId,
-        clusterAddress: settings.clusterAddress,
-        nonVoter: this.#joinTarget.nonVoter,
-      },
-      keys,
-    );
+    const claim = {
+      nodeId: leadership.nodeId,
+      clusterAddress: settings.clusterAddress,
+      nonVoter: target.nonVoter,
+    };
+    const credentials = await join(joinClient, target, claim, { keys, msMax: settings.joinMsMax });
     this.#isReplicating = true;
     await replication.start(credentials);
     // With the cluster's seal configuration all is here that it needs.

@@ -240,12 +240,26 @@ export type Replication = {
   setAutopilotConfiguration(change: Partial<AutopilotConfiguration>): Promise<void>;
 };
 
+/** A member whom a joiner asks, and how it is known. */
+export type JoinPeer = {
+  /** Of its API, like `https://10.0.0.1:8200`. */
+  readonly apiAddress: string;
+  /** PEM texts. Without a CA those of the system are believed. */
+  readonly tls: {
+    readonly caCert?: string | undefined;
+    readonly clientCert?: string | undefined;
+    readonly clientKey?: string | undefined;
+    /** Expected in the member's certificate in place of its host. */
+    readonly serverName?: string | undefined;
+  };
+};
+
 /** How the joiner reaches the API of the node that it was told to ask. */
 export type JoinClient = {
   /** POST `sys/storage/raft/bootstrap/challenge`; resolves with `data`. */
-  challenge(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
+  challenge(peer: JoinPeer, body: JsonObject): Promise<JsonObject>;
   /** POST `sys/storage/raft/bootstrap/answer`; resolves with `data`. */
-  answer(leaderApiAddress: string, body: JsonObject): Promise<JsonObject>;
+  answer(peer: JoinPeer, body: JsonObject): Promise<JsonObject>;
 };
 
 /** Backups of the whole replicated state, below the barrier. */

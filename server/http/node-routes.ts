@@ -3,6 +3,7 @@
  * (OpenBao http/sys_*.go): no envelope, no token.
  */
 
+import { joinTlsComplaint } from '../cluster/join-tls.ts';
 import type { JsonObject } from '../core/backend.ts';
 import type { SealStatus } from '../core/seal.ts';
 import { ServerError } from '../errors.ts';
@@ -136,17 +137,38 @@ function leader({ core, position }: NodeRoutes): Answer {
   });
 }
 
+/** internal/http/sys_raft.go. Addresses of a cloud (`auto_join`) are not looked up. */
 async function join(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
   const data = bodyOf(node, incoming);
-  const address = data['leader_api_addr'];
-  if (typeof address !== 'string' || !/^https?:\/\/[^/]+\/?$/.test(address)) {
+  if (textField(data, 'auto_join') !== undefined) {
+    throw new ServerError('invalid-request', 'auto_join is not supported: give leader_api_addr');
+  }
+  const address = textField(data, 'leader_api_addr') ?? '';
+  if (!/^https?:\/\/[^/]+\/?$/.test(address)) {
     throw new ServerError('invalid-request', 'leader_api_addr must be an http or https address');
   }
-  await node.core.requestJoin({
-    leaderApiAddress: address.replace(/\/$/, ''),
+  const tls = {
+    caCert: textField(data, 'leader_ca_cert'),
+    clientCert: textField(data, 'leader_client_cert'),
+    clientKey: textField(data, 'leader_client_key'),
+    serverName: textField(data, 'leader_tls_servername'),
+  };
+  const complaint = joinTlsComplaint(tls);
+  if (complaint !== undefined) throw new ServerError('invalid-request', complaint);
+  const joined = await node.core.requestJoin({
+    peers: [{ apiAddress: address.replace(/\/$/, ''), tls }],
     nonVoter: data['non_voter'] === true,
+    retry: data['retry'] === true,
   });
-  return json(200, { joined: true });
+  return json(200, { joined });
+}
+
+/** Empty is absent, as in OpenBao. */
+function textField(data: JsonObject, name: string): string | undefined {
+  const value = data[name];
+  if (value === undefined || value === null || value === '') return undefined;
+  if (typeof value === 'string') return value;
+  throw new ServerError('invalid-request', `${name} must be a string`);
 }
 
 function clusterFields(identity: Identity): JsonObject {

@@ -221,6 +221,20 @@ describe('the node’s own routes', () => {
     ['sys/unseal', '{', 400, {}],
     ['sys/storage/raft/join', '{"leader_api_addr":"http://n2:8200"}', 200, { joined: true }],
     ['sys/storage/raft/join', '{"leader_api_addr":"n2"}', 400, {}],
+    [
+      'sys/storage/raft/join',
+      '{"leader_api_addr":"https://n2:8200","retry":true,"leader_tls_servername":"n2"}',
+      200,
+      { joined: false },
+    ],
+    [
+      'sys/storage/raft/join',
+      '{"leader_api_addr":"https://n2:8200","leader_ca_cert":"nonsense"}',
+      400,
+      { errors: ['leader_ca_cert is not a PEM certificate'] },
+    ],
+    ['sys/storage/raft/join', '{"leader_api_addr":"https://n2:8200","leader_ca_cert":1}', 400, {}],
+    ['sys/storage/raft/join', '{"auto_join":"provider=aws"}', 400, {}],
   ])('PUT %s %s', async (path, body, status, expected) => {
     const answer = await ask(new Node().handler(), 'PUT', `/v1/${path}`, { body });
     expect(answer.status).toBe(status);

@@ -67,7 +67,7 @@ export class Node {
         unseal: async () => this.#sealStatus(0),
         resetUnseal: () => this.#sealStatus(0),
         initialize: async () => ({ keys: [Buffer.from([1, 2])], rootToken: 's.root' }),
-        requestJoin: async () => undefined,
+        requestJoin: async ({ retry }) => !retry,
         handleRequest: async (call) => {
           this.calls.push(call);
           return this.respond(call);
