@@ -2,8 +2,10 @@
 
 import { expect, test } from 'vitest';
 
+import type { Operation } from '../../server/testing/history/operation.ts';
+import { checkAnswers } from './audit.ts';
 import { reportLines, violationCount } from './report.ts';
-import { runChaos } from './run.ts';
+import { runChaos, type RunReport } from './run.ts';
 import { NEMESES } from './stage.ts';
 
 const CYCLES = 2;
@@ -29,6 +31,33 @@ test.each(NEMESES)(
     expect(violationCount(report), lines.join('\n')).toBe(0);
     expect(report.cycleCount).toBe(CYCLES);
     for (const { name, count } of report.checks) expect(count, name).toBeGreaterThan(2);
+    // The same history with one answer changed does not pass.
+    for (const history of [withWriteRenumbered(report), withSessionReadBack(report)]) {
+      expect(violationCount({ checks: checkAnswers(history) })).toBeGreaterThan(0);
+    }
   },
   90_000,
 );
+
+function withWriteRenumbered({ operations }: RunReport): Operation[] {
+  const target = operations.find(
+    ({ outcome }) => outcome.kind === 'ok' && outcome.answer.kind === 'written',
+  );
+  return operations.map((operation): Operation => {
+    const { outcome } = operation;
+    if (operation !== target || outcome.kind !== 'ok') return operation;
+    return { ...operation, outcome: { ...outcome, answer: { kind: 'written', version: 99 } } };
+  });
+}
+
+function withSessionReadBack({ operations }: RunReport): Operation[] {
+  const target = operations.find(
+    ({ call, outcome }) =>
+      call.kind === 'read' && call.level === 'session' && outcome.kind === 'ok',
+  );
+  return operations.map((operation): Operation => {
+    const { call, outcome } = operation;
+    if (operation !== target || outcome.kind !== 'ok' || call.kind !== 'read') return operation;
+    return { ...operation, outcome: { ...outcome, index: (call.token ?? 0) - 1 } };
+  });
+}

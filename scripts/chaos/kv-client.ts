@@ -30,6 +30,8 @@ const CONNECTIONS_MAX = 64;
 /** Levels that an answer must name (`X-Bao-Consistency`) to count as one of them. */
 const CONFIRMED: ReadonlySet<string> = new Set(['linearizable', 'bounded', 'leader']);
 
+const TELL_LEVEL = { 'x-bao-consistency-info': '1' };
+
 type RawReply = {
   readonly status: number;
   readonly token: string | undefined;
@@ -144,10 +146,10 @@ function readHeaders(
         'x-vault-inconsistent': 'await-state,forward-active-node',
       };
     case 'bounded':
-      return { 'x-bao-max-staleness': `${(call.boundNs ?? 0) / 1e6}ms` };
+      return { ...TELL_LEVEL, 'x-bao-max-staleness': `${(call.boundNs ?? 0) / 1e6}ms` };
     case 'linearizable':
     case 'leader':
-      return { 'x-bao-consistency': call.level };
+      return { ...TELL_LEVEL, 'x-bao-consistency': call.level };
   }
 }
 

@@ -1,12 +1,16 @@
 /**
  * `npm run chaos -- [--nemesis kill|pause|...|all] [--cycles N] [--seconds N] [--nodes N] [--rate N]
- * [--seed N] [--history DIR]`: real processes, broken under load, and their histories checked.
+ * [--seed N] [--history DIR] | --check FILE`: real processes, broken under load, and their histories
+ * checked; or a history that was written, checked again.
  * Exit code 1 where a check found a violation, 2 for a wrong command line.
  */
 
+import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 
-import { reportLines, violationCount } from './report.ts';
+import { fromJsonLines } from '../../server/testing/history/history-event.ts';
+import { checkAnswers } from './audit.ts';
+import { checkLines, reportLines, violationCount } from './report.ts';
 import { runChaos } from './run.ts';
 import { NEMESES, type NemesisName } from './stage.ts';
 
@@ -24,8 +28,10 @@ async function main(): Promise<number> {
       rate: { type: 'string', default: '150' },
       seed: { type: 'string', default: '1' },
       history: { type: 'string' },
+      check: { type: 'string' },
     },
   });
+  if (values.check !== undefined) return checkFile(values.check);
   const names = NEMESES.filter((name) => values.nemesis === 'all' || values.nemesis === name);
   if (names.length === 0) {
     console.error(`--nemesis must be one of ${NEMESES.join(', ')}, all`);
@@ -44,6 +50,13 @@ async function main(): Promise<number> {
   let violations = 0;
   for (const nemesis of names) violations += await run(nemesis, options);
   return violations === 0 ? 0 : 1;
+}
+
+/** A history that was written: what it shows by itself, without the cluster. */
+function checkFile(file: string): number {
+  const checks = checkAnswers(fromJsonLines(readFileSync(file, 'utf8')));
+  for (const line of checks.flatMap(checkLines)) console.log(line);
+  return violationCount({ checks }) === 0 ? 0 : 1;
 }
 
 async function run(

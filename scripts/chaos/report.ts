@@ -17,7 +17,7 @@ export function reportLines(report: RunReport): string[] {
   ];
 }
 
-export function violationCount({ checks }: RunReport): number {
+export function violationCount({ checks }: Pick<RunReport, 'checks'>): number {
   return checks.reduce((sum, { violations }) => sum + violations.length, 0);
 }
 
@@ -59,7 +59,7 @@ function outageMsOf({ atNs }: Damage, writes: readonly Operation[]): number | un
   return firstNs === Infinity ? undefined : (firstNs - atNs) / 1e6;
 }
 
-function checkLines({ name, count, unit, violations }: Check): string[] {
+export function checkLines({ name, count, unit, violations }: Check): string[] {
   const verdict = violations.length === 0 ? 'ok' : `${violations.length} VIOLATIONS`;
   return [
     `  ${name}: ${verdict} (${count} ${unit})`,
