@@ -51,6 +51,16 @@ test('a state machine that is held up grows old, whatever the leader says', () =
   expect(freshness.stalenessMs()).toBe(0);
 });
 
+test('evidence that is told again and again takes the place of none', () => {
+  const { node, freshness } = start();
+  for (let turn = 0; turn < 100; turn += 1) freshness.learn({ asOfMs: 990, index: 9 });
+  freshness.learn({ asOfMs: 980, index: 5 });
+  node.applied = 5;
+  expect(freshness.stalenessMs()).toBe(20);
+  node.applied = 9;
+  expect(freshness.stalenessMs()).toBe(10);
+});
+
 test('older evidence that comes later makes nothing older', () => {
   const { node, freshness } = start();
   node.applied = 9;

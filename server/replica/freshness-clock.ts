@@ -29,6 +29,10 @@ export class FreshnessClock {
   learn(evidence: Freshness): void {
     if (this.#hasLostTrust(evidence.asOfMs) || evidence.asOfMs <= (this.#asOfMs ?? -Infinity))
       return;
+    const isNews = this.#evidence.every(
+      ({ asOfMs, index }) => asOfMs < evidence.asOfMs || evidence.index < index,
+    );
+    if (!isNews) return;
     if (this.#evidence.length === EVIDENCE_MAX) this.#evidence.pop();
     this.#evidence.push(evidence);
   }
