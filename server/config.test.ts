@@ -39,6 +39,7 @@ test('defaults are those of OpenBao', () => {
       fsm_mode: 'sync',
       log_thread: 'worker',
       raft_threads: 'inline',
+      max_pending_writes: 4_096,
       snapshot_rate: 67_108_864,
     },
     listener: {

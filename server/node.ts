@@ -253,6 +253,7 @@ function raftSettings({ raft }: Config): ReplicaSettings {
     trailingLogs: raft.trailing_logs,
     entryBytesMax: raft.max_entry_size,
     snapshotBytesPerSecond: raft.snapshot_rate,
+    proposalsMax: raft.max_pending_writes,
   };
 }
 

@@ -31,11 +31,11 @@ async function main(): Promise<number> {
   console.log(`back after         ${Math.round(result.rejoinMs)} ms`);
   console.log(`snapshots          ${result.snapshotCount}, ${mib} MiB`);
   console.log(`stale answers      ${result.staleAnswers.join('; ') || 'none'}`);
-  for (const [name, summary] of Object.entries(result.phases)) console.log(line(name, summary));
+  for (const [name, summary] of Object.entries(result.phases)) console.log(row(name, summary));
   return result.staleAnswers.length === 0 && result.snapshotCount > 0 ? 0 : 1;
 }
 
-function line(name: string, { count, failures, p50Ms, p99Ms, maxMs }: Summary): string {
+function row(name: string, { count, failures, p50Ms, p99Ms, maxMs }: Summary): string {
   const times = [p50Ms, p99Ms, maxMs].map((ms) => ms.toFixed(1)).join(' / ');
   return `writes ${name.padEnd(11)} p50 / p99 / max ${times} ms, ${count} done, ${failures} failed`;
 }
