@@ -32,6 +32,10 @@ export type Tally = {
   /** Forwarded requests that this node executed as the active one. */
   forwardsServed: number;
   writes: number;
+  /** Transactions that found something changed, each attempt by itself. */
+  conflicts: number;
+  /** Commits that found their request done already. */
+  duplicates: number;
 };
 
 export function createTally(): Tally {
@@ -42,6 +46,8 @@ export function createTally(): Tally {
     forwardErrors: 0,
     forwardsServed: 0,
     writes: 0,
+    conflicts: 0,
+    duplicates: 0,
   };
 }
 
@@ -86,6 +92,16 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
     () => tally.foundBehind,
   );
   counter('vault_raft_apply', 'Writes proposed.', () => tally.writes);
+  counter(
+    'baobench_transaction_conflicts_total',
+    'Commits that found what they had read changed.',
+    () => tally.conflicts,
+  );
+  counter(
+    'baobench_duplicate_requests_total',
+    'Commits of requests that had taken effect before.',
+    () => tally.duplicates,
+  );
   gauge('vault_core_active', '1 on the active node.', () => Number(source.isActive()));
   gauge('vault_core_unsealed', '1 unless sealed.', () => Number(source.isUnsealed()));
   gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());

@@ -264,9 +264,12 @@ function counted(physical: PhysicalStore, tally: Tally): PhysicalStore {
       tally.writes += 1;
       return physical.write(operations);
     },
-    commit: (commit) => {
+    commit: async (commit) => {
       tally.writes += 1;
-      return physical.commit(commit);
+      const outcome = await physical.commit(commit);
+      if (outcome.kind === 'conflict') tally.conflicts += 1;
+      if (outcome.kind === 'duplicate') tally.duplicates += 1;
+      return outcome;
     },
   };
 }

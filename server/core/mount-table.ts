@@ -11,6 +11,7 @@
  * Texts are OpenBao's (internal/vault/mount.go, auth.go, logical_system.go).
  */
 
+import { isDeepStrictEqual } from 'node:util';
 import { ServerError } from '../errors.ts';
 import type { Backend, Namespace } from './backend.ts';
 import type { Barrier } from './barrier.ts';
@@ -29,6 +30,7 @@ import type { MountEntry, MountKind, MountSpec, MountTuning } from './mount-entr
 import type { NamespaceStore } from './namespace.ts';
 import { createRoute } from './router.ts';
 import type { Router } from './router.ts';
+import { commitFailedError } from './transaction.ts';
 import { clearPrefix, createView, namespacePrefix } from './view.ts';
 
 export type BackendFactory = {
@@ -118,7 +120,7 @@ export class MountTable {
       const entry = createMountEntry(namespace, spec);
       const view = createView(this.#parts.barrier, namespace, storagePrefix(entry));
       await factory.create(entry).initialize?.(view);
-      await this.#store(namespace, entry);
+      await this.#add(namespace, entry);
     });
   }
 
@@ -135,7 +137,9 @@ export class MountTable {
       if (entry === undefined) return;
       // Tainted first: nobody is routed there while its storage goes, and if this node fails
       // half-way, disabling it again on the next one finishes the work.
-      if (!entry.isTainted) await this.#store(namespace, { ...entry, isTainted: true });
+      if (!entry.isTainted) {
+        await this.#replace(namespace, entry, { ...entry, isTainted: true });
+      }
       const root = namespacePrefix(namespace);
       await clearPrefix(this.#parts.barrier, root + storagePrefix(entry));
       await this.#parts.barrier.delete(root + entryKey(entry));
@@ -164,7 +168,7 @@ export class MountTable {
         throw new ServerError('invalid-request', 'cannot change the version of an existing mount');
       }
       checkTtls(tuned);
-      await this.#store(namespace, tuned);
+      await this.#replace(namespace, entry, tuned);
     });
   }
 
@@ -225,9 +229,29 @@ export class MountTable {
     return factory;
   }
 
-  async #store(namespace: Namespace, entry: MountEntry): Promise<void> {
+  /** Stores a new entry, on condition that the mounts it was judged by are all that there are. */
+  #add(namespace: Namespace, entry: MountEntry): Promise<void> {
+    const root = namespacePrefix(namespace);
+    return this.#parts.barrier.transact(async (transaction) => {
+      for (const kind of ['secret', 'auth'] as const) {
+        const known = new Set(this.list(namespace, kind).map(({ uuid }) => uuid));
+        const stored = await transaction.list(root + tableOf(kind));
+        if (!stored.every((uuid) => known.has(uuid))) throw commitFailedError();
+      }
+      const value = serializeMountEntry(entry);
+      transaction.write([{ kind: 'put', key: root + entryKey(entry), value }]);
+    });
+  }
+
+  /** Stores what `former` became, on condition that it is what is stored. */
+  #replace(namespace: Namespace, former: MountEntry, entry: MountEntry): Promise<void> {
     const key = namespacePrefix(namespace) + entryKey(entry);
-    await this.#parts.barrier.put(key, serializeMountEntry(entry));
+    return this.#parts.barrier.transact((transaction) => {
+      const stored = transaction.get(key);
+      const current = stored === undefined ? undefined : parseMountEntry(stored, entry.uuid);
+      if (!isDeepStrictEqual(current, former)) throw commitFailedError();
+      transaction.write([{ kind: 'put', key, value: serializeMountEntry(entry) }]);
+    });
   }
 
   /** One after another. On a standby it throws `read-only` before anything is judged. */
