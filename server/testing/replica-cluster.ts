@@ -19,7 +19,7 @@ import type { CuttableNetwork } from './cuttable-network.ts';
 import { systemClock } from '../replica/clock.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import { createInlineRaft } from '../replica/inline-raft.ts';
-import type { RaftHost } from '../replica/raft-host.ts';
+import type { RaftEvents, RaftHost } from '../replica/raft-host.ts';
 import { serveRaft } from '../replica/raft-servant.ts';
 import { createThreadedRaft } from '../replica/threaded-raft.ts';
 import { openReplicaStorage } from '../replica/replica-storage.ts';
@@ -54,6 +54,8 @@ export type ReplicaClusterOptions = {
   readonly fsmMode?: StoreMode;
   /** Wraps what a node's storage opens, to let it fail. */
   readonly wrapStorage?: (id: string, storage: ReplicaStorage) => ReplicaStorage;
+  /** Changes what raft is told of a node's state machine. */
+  readonly wrapEvents?: (id: string, events: RaftEvents) => RaftEvents;
 };
 
 export type ClusterMember = {
@@ -125,11 +127,12 @@ export class ReplicaCluster {
       logger: silentLogger,
     };
     const inline = createInlineRaft({ ...shared, storage, random: Math.random });
+    const { wrapEvents } = this.#options;
     const { raft, disconnect } = raftThread === 'inline' ? direct(inline) : connected(inline);
     const replica = await openReplica({
       ...shared,
       clusterAddress: () => `127.0.0.1:${network.port()}`,
-      raft,
+      raft: wrapEvents === undefined ? raft : wrapped(raft, (events) => wrapEvents(id, events)),
       onFatal: (error) => failures.push(error),
     });
     const member = { id, replica, network, peers, failures, disconnect };
@@ -219,6 +222,15 @@ export class ReplicaCluster {
     for (const { id } of this.members()) await this.stop(id);
     await rm(this.#directory, { recursive: true });
   }
+}
+
+function wrapped(raft: RaftHost, wrap: (events: RaftEvents) => RaftEvents): RaftHost {
+  return {
+    open: async (position) => {
+      const opened = await raft.open(position);
+      return { ...opened, start: (place, events) => opened.start(place, wrap(events)) };
+    },
+  };
 }
 
 type Connection = { readonly raft: RaftHost; disconnect(): void };

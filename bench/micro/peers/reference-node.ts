@@ -2,8 +2,8 @@
  * One node of a cluster of our own replicas, driven by JSON lines on standard input as
  * `hashicorp/main.go` is: consensus, log and state machine without HTTP, barrier or backends.
  *
- * Arguments: node id, directory, a directory with certificate.pem and key.pem, `tls` or `plain`,
- * and how many milliseconds each sync of the log takes longer than it does.
+ * Arguments: node id, directory, a directory with certificate.pem and key.pem, `tls`, `plain` or
+ * `tls-worker` (raft in a thread of its own), and how many milliseconds each sync of the log takes longer than it does.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -12,7 +12,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 
-import { createClusterNetwork } from '../../../server/cluster/listener.ts';
+import { inlineRaftPlace, type NodeNetwork, type RaftPlace } from '../../../server/raft-place.ts';
+import { startRaftThread } from '../../../server/raft-thread.ts';
 import { systemClock } from '../../../server/replica/clock.ts';
 import { createInlineRaft } from '../../../server/replica/inline-raft.ts';
 import {
@@ -24,9 +25,9 @@ import { replicaSettings } from '../../../server/replica/settings.ts';
 import { SEGMENT_BYTES_DEFAULT, openDurableLogOn } from '../../../server/storage/durable-log.ts';
 import { systemFiles, type LogFiles } from '../../../server/storage/log-files.ts';
 import { MARK_PREFIX, type Loaded, type LoadOptions, type PeerCommand } from './peer.ts';
-import { createPlainNetwork } from './plain-network.ts';
+import { createPlainNetwork, type PlainNetwork } from './plain-network.ts';
 
-const SILENT = { info() {}, warn() {}, error() {} };
+const SILENT = { debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
 /** Keys that are written again and again, as those of a real store are. */
 const KEYS = 16_384;
 
@@ -37,10 +38,12 @@ const credentials = {
   privateKeyPem: readFileSync(join(credentialsDirectory, 'key.pem'), 'utf8'),
 };
 
-const network =
-  security === 'plain'
-    ? createPlainNetwork()
-    : createClusterNetwork({ host: '127.0.0.1', port: 0, logger: SILENT });
+const end = (error: unknown): never => {
+  process.stderr.write(`${id} failed: ${String(error)}\n`);
+  process.exit(1);
+};
+const place = openPlace();
+const { network } = place;
 await network.bind();
 const address = `127.0.0.1:${network.port()}`;
 const opened = await openStorage(Number(syncDelayMs));
@@ -56,12 +59,22 @@ const shared = {
 const replica = await openReplica({
   ...shared,
   clusterAddress: () => address,
-  raft: createInlineRaft({ ...shared, network, storage: opened, random: Math.random }),
-  onFatal: (error) => {
-    process.stderr.write(`${id} failed: ${String(error)}\n`);
-    process.exit(1);
-  },
+  raft: place.raft({ ...shared, storage: opened }),
+  onFatal: end,
 });
+
+/** `tls-worker` is TLS with raft in a thread of its own. */
+function openPlace(): Pick<RaftPlace, 'raft'> & { readonly network: NodeNetwork | PlainNetwork } {
+  const port = { host: '127.0.0.1', port: 0, logger: SILENT };
+  if (security === 'tls-worker') return startRaftThread({ ...port, onFatal: end });
+  if (security === 'tls') return inlineRaftPlace(port);
+  const plain = createPlainNetwork();
+  const random = Math.random;
+  return {
+    network: plain,
+    raft: (parts) => createInlineRaft({ ...parts, network: plain, random }),
+  };
+}
 
 /** A slow disk is imitated in this thread, which has nothing else to do when one caller waits. */
 async function openStorage(delayMs: number): Promise<ReplicaStorage> {
