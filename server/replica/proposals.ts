@@ -25,7 +25,7 @@ export type Proposal = {
   readonly reject: (error: Error) => void;
 };
 
-type InFlight = Proposal & { readonly term: number; deadlineMs: number };
+type InFlight = { readonly proposal: Proposal; readonly term: number; deadlineMs: number };
 
 export type ProposalLimits = {
   /** Waiting, taken, and in flight together. */
@@ -105,41 +105,42 @@ export class Proposals {
       const former = this.#inFlight.get(index);
       // This node led before, lost its entry, and leads again: the old entry is gone for good.
       assert(former === undefined || former.term < term, 'two proposals at one index and term');
-      former?.reject(overwrittenError());
-      this.#inFlight.set(index, { ...proposal, term, deadlineMs: Infinity });
+      former?.proposal.reject(overwrittenError());
+      this.#inFlight.set(index, { proposal, term, deadlineMs: Infinity });
     }
   }
 
   /** To be called for every entry that is applied, in the turn in which it becomes visible. */
   applied(index: number, term: number, refusal?: Refusal): void {
-    const proposal = this.#inFlight.get(index);
-    if (proposal === undefined) return;
+    const inFlight = this.#inFlight.get(index);
+    if (inFlight === undefined) return;
     this.#inFlight.delete(index);
-    if (proposal.term !== term) proposal.reject(overwrittenError());
-    else proposal.resolve(refusal === undefined ? { kind: 'applied', index } : { kind: refusal });
+    const { resolve, reject } = inFlight.proposal;
+    if (inFlight.term !== term) reject(overwrittenError());
+    else resolve(refusal === undefined ? { kind: 'applied', index } : { kind: refusal });
   }
 
   /** An installed snapshot says nothing about what the entries below it were. */
   skippedTo(index: number): void {
-    for (const [each, proposal] of this.#inFlight) {
-      if (each <= index) this.#abandon(each, proposal, 'a snapshot replaced its entry');
+    for (const [each, inFlight] of this.#inFlight) {
+      if (each <= index) this.#abandon(each, inFlight, 'a snapshot replaced its entry');
     }
   }
 
   leadershipLost(nowMs: number): void {
-    for (const proposal of this.#inFlight.values()) {
-      if (proposal.deadlineMs !== Infinity) continue;
-      proposal.deadlineMs = nowMs + this.#limits.fateTimeoutMs;
-      this.#nextDeadlineMs = Math.min(this.#nextDeadlineMs, proposal.deadlineMs);
+    for (const inFlight of this.#inFlight.values()) {
+      if (inFlight.deadlineMs !== Infinity) continue;
+      inFlight.deadlineMs = nowMs + this.#limits.fateTimeoutMs;
+      this.#nextDeadlineMs = Math.min(this.#nextDeadlineMs, inFlight.deadlineMs);
     }
   }
 
   expire(nowMs: number): void {
     if (nowMs < this.#nextDeadlineMs) return;
     this.#nextDeadlineMs = Infinity;
-    for (const [index, proposal] of this.#inFlight) {
-      if (proposal.deadlineMs <= nowMs) this.#abandon(index, proposal, 'leadership was lost');
-      else this.#nextDeadlineMs = Math.min(this.#nextDeadlineMs, proposal.deadlineMs);
+    for (const [index, inFlight] of this.#inFlight) {
+      if (inFlight.deadlineMs <= nowMs) this.#abandon(index, inFlight, 'leadership was lost');
+      else this.#nextDeadlineMs = Math.min(this.#nextDeadlineMs, inFlight.deadlineMs);
     }
   }
 
@@ -152,7 +153,7 @@ export class Proposals {
     }
     this.#taken = [];
     this.#takenCount = 0;
-    for (const [index, proposal] of this.#inFlight) this.#abandon(index, proposal, reason);
+    for (const [index, inFlight] of this.#inFlight) this.#abandon(index, inFlight, reason);
   }
 
   #settle(batch: readonly Proposal[]): void {
@@ -162,7 +163,7 @@ export class Proposals {
     this.#takenCount -= batch.length;
   }
 
-  #abandon(index: number, proposal: InFlight, reason: string): void {
+  #abandon(index: number, { proposal }: InFlight, reason: string): void {
     this.#inFlight.delete(index);
     proposal.reject(unknownError(reason));
   }

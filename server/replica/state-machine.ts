@@ -32,7 +32,9 @@ export function startsGroup(command: Uint8Array): boolean {
 export class GroupEffect {
   readonly #store: Reader;
   readonly #operations: StoreOperation[] = [];
+  /** What the first `#writtenCount` operations wrote: looked at by conditions only, made for them. */
   readonly #written = new Map<string, Uint8Array | undefined>();
+  #writtenCount = 0;
   readonly #sessions: SessionTable;
 
   constructor(store: Reader) {
@@ -45,7 +47,7 @@ export class GroupEffect {
     const command = decodeCommand(bytes);
     const { lists } = command;
     if (lists.length === 0) return this.#execute(index, command, true);
-    assert(this.#written.size === 0, 'an entry that lists is the first of its group');
+    assert(this.#operations.length === 0, 'an entry that lists is the first of its group');
     return this.#listsHold(lists).then((hold) => this.#execute(index, command, hold));
   }
 
@@ -67,19 +69,17 @@ export class GroupEffect {
       fingerprintOf(this.#get(key)).equals(fingerprint),
     );
     if (!readsHold || !listsHold) return 'conflict';
-    for (const operation of operations) this.#add(operation);
-    if (stamp !== undefined) {
-      for (const operation of this.#sessions.record(stamp, index)) this.#add(operation);
-    }
+    for (const operation of operations) this.#operations.push(operation);
+    if (stamp !== undefined) this.#operations.push(...this.#sessions.record(stamp, index));
     return undefined;
   }
 
-  #add(operation: StoreOperation): void {
-    this.#operations.push(operation);
-    this.#written.set(operation.key, operation.kind === 'put' ? operation.value : undefined);
-  }
-
   #get(key: string): Uint8Array | undefined {
+    for (; this.#writtenCount < this.#operations.length; this.#writtenCount += 1) {
+      const operation = this.#operations[this.#writtenCount];
+      if (operation?.kind === 'put') this.#written.set(operation.key, operation.value);
+      else if (operation !== undefined) this.#written.set(operation.key, undefined);
+    }
     return this.#written.has(key) ? this.#written.get(key) : this.#store.get(key);
   }
 

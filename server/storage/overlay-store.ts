@@ -86,7 +86,7 @@ export class OverlayStore implements Store {
 
   get(key: string): Uint8Array | undefined {
     const value = this.#overlay.get(key);
-    // A copy: the value is a view of the whole frame that brought it, which a cache would keep alive.
+    // A copy of its own: who keeps it would keep alive all that shares its memory.
     if (value !== undefined)
       return value === null ? undefined : Uint8Array.prototype.slice.call(value);
     return this.#home.database().level.getSync(DATA + key);

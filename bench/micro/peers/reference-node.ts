@@ -81,7 +81,7 @@ async function openStorage(delayMs: number): Promise<ReplicaStorage> {
   const storage = await openReplicaStorage(directory, {
     nodeId: id,
     logThread: 'worker',
-    fsmMode: 'sync',
+    fsmMode: 'overlay',
   });
   if (delayMs === 0) return storage;
   const clock = new Int32Array(new SharedArrayBuffer(4));
