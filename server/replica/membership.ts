@@ -8,8 +8,8 @@
  * that had promised and acknowledged is gone with the disk. So it is removed first, and only when
  * that is committed, added anew as a learner: from then on a majority of the others holds both
  * changes, hence no vote and no acknowledgement of the newcomer can decide anything for who knows
- * only the old member. What is left of the old one, a disk that was put aside, is a stranger to the
- * cluster: its id is taken by the configured address (`Transport`).
+ * only the old member. Not covered: a disk that was put aside and comes back under an id that has
+ * been given anew. It is refused while the newcomer is connected (`Transport`), and only then.
  *
  * What is to outlive the leader that was told so (that a learner is to stay one, the settings) is
  * written to the replicated store, under keys that hold nothing secret.
