@@ -55,6 +55,7 @@ function killedAtReset(storage: ReplicaStorage, killed: () => void): ReplicaStor
   return { ...storage, openLog };
 }
 
+// S-40: the log must not be left with a gap behind the new state.
 test('a node killed between replacing its store and resetting its log starts again', async () => {
   let isArmed = false;
   let killed = (): void => undefined;
@@ -75,6 +76,7 @@ test('a node killed between replacing its store and resetting its log starts aga
   expect(await back.replica.stateHash()).toBe(await (await cluster.leader()).replica.stateHash());
 });
 
+// S-46, S-47: appends arrive, and the log is compacted, while a snapshot is installed.
 test('a snapshot moves while writes go on', async () => {
   const cluster = await formed(3);
   const leader = await cluster.leader();
