@@ -1,5 +1,7 @@
 /** Snapshots over HTTP, between real processes: saved, restored, and refused. */
 
+import { randomBytes } from 'node:crypto';
+
 import { afterAll, beforeAll, expect, test } from 'vitest';
 
 import { Workspace, type NodeProcess } from './testing/node-process.ts';
@@ -164,6 +166,25 @@ test('whoever may not, and what is no snapshot, is refused, and nothing changes'
     expect([answer.status, await answer.text()]).toEqual([400, expect.stringContaining('errors')]);
   }
   expect(await read(active, ours.token, 'c')).toBe('1');
+});
+
+test('a client that goes away in the midst of a snapshot disturbs nobody', async () => {
+  const [active] = ours.nodes as [NodeProcess];
+  for (let number = 0; number < 20; number += 1) {
+    await write(ours, `big/${number}`, randomBytes(200_000).toString('hex'));
+  }
+  for (let count = 0; count < 6; count += 1) {
+    const gone = new AbortController();
+    const { signal } = gone;
+    const headers = { 'X-Vault-Token': ours.token };
+    const url = `${active.address}/v1/sys/storage/raft/snapshot`;
+    const response = await fetch(url, { headers, signal });
+    await response.body?.getReader().read();
+    gone.abort();
+  }
+  // More went away than are saved at a time.
+  expect((await save(ours)).length).toBeGreaterThan(4_000_000);
+  expect(await read(active, ours.token, 'a')).toBe('old');
 });
 
 test("another cluster's state is refused; forced, it seals the node until its keys come", async () => {

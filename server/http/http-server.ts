@@ -216,7 +216,9 @@ function send(response: ServerResponse, answer: Answer): Promise<void> | undefin
   if (stream !== undefined) {
     response.writeHead(status, headers);
     // What fails now can only be told by ending the connection before the body is whole.
-    return pipeline(stream, response).catch(() => void response.destroy());
+    const sent = pipeline(stream, response).catch(() => void response.destroy());
+    // Where the client was gone before it began, nobody has told the source.
+    return sent.finally(() => stream[Symbol.asyncIterator]().return?.());
   }
   const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
   headers.push('Content-Length', String(length));

@@ -152,6 +152,7 @@ export class RequestHandler {
       return this.errorAnswer(error, request.id);
     });
     if (answer.stream !== undefined) {
+      await answer.stream[Symbol.asyncIterator]().return?.();
       throw new ServerError('invalid-request', 'cannot forward a request with so large an answer');
     }
     const body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;

@@ -26,18 +26,27 @@ export function packArchive(built: BuiltSnapshot): AsyncIterable<Buffer> {
   const archive = pack();
   const gzip = createGzip();
   // A failure of either side ends the other, and with it what the reader of `gzip` gets.
-  fill(archive, built).catch((error: Error) => archive.destroy(error));
+  // Whoever reads `gzip` hears of a failure there; unheard here, it would end the process.
+  for (const stream of [archive, gzip]) stream.on('error', ignore);
+  const closed = new AbortController();
+  gzip.once('close', () => closed.abort());
+  fill(archive, built, closed.signal).catch((error: Error) => archive.destroy(error));
   pipeline(archive as AsyncIterable<Buffer>, gzip).catch((error: Error) => gzip.destroy(error));
   return gzip;
 }
 
-async function fill(archive: ReturnType<typeof pack>, built: BuiltSnapshot): Promise<void> {
+async function fill(
+  archive: ReturnType<typeof pack>,
+  built: BuiltSnapshot,
+  signal: AbortSignal,
+): Promise<void> {
   const { snapshot, manifest, file } = built;
   const meta = Buffer.from(`${JSON.stringify(metaOf(snapshot, manifest.size))}\n`);
   archive.entry({ name: 'meta.json', mode: MODE }, meta);
   const state = archive.entry({ name: 'state.bin', mode: MODE, size: manifest.size });
+  state.on('error', ignore);
   for await (const chunk of createReadStream(file)) {
-    if (!state.write(chunk)) await once(state as unknown as Writable, 'drain');
+    if (!state.write(chunk)) await once(state as unknown as Writable, 'drain', { signal });
   }
   state.end(undefined);
   const sums =
@@ -46,6 +55,8 @@ async function fill(archive: ReturnType<typeof pack>, built: BuiltSnapshot): Pro
   archive.entry({ name: 'SHA256SUMS', mode: MODE }, sums);
   archive.finalize();
 }
+
+function ignore(): void {}
 
 /** The fields of hashicorp/raft's `SnapshotMeta`; of suffrage, 0 is a voter. */
 function metaOf(snapshot: SnapshotMetadata, size: number): object {

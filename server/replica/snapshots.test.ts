@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
 import type { Change } from '../core/ports.ts';
 import { pieceKey, STAGING_PREFIX } from '../storage/restore-command.ts';
@@ -121,4 +122,19 @@ test('two restorations at a time are not to be had', async () => {
   expect(outcomes.find(({ status }) => status === 'rejected')).toMatchObject({
     reason: { code: 'conflict' },
   });
+});
+
+test('who does not read a snapshot to its end keeps nothing of it; few are saved at a time', async () => {
+  const { leader } = await formed(1);
+  for (let number = 0; number < 20; number += 1) {
+    await put(leader, `k/${number}`, randomBytes(100_000).toString('hex'));
+  }
+  const { snapshots } = leader.replica;
+  const begun = await Promise.all([1, 2, 3, 4].map(() => snapshots.save()));
+  await expect(snapshots.save()).rejects.toMatchObject({ code: 'overloaded' });
+  const [first, ...others] = begun.map((archive) => archive[Symbol.asyncIterator]());
+  // One has read a little, the others nothing.
+  expect((await first?.next())?.done).toBe(false);
+  for (const iterator of [first, ...others]) await iterator?.return?.();
+  expect((await saved(leader)).length).toBeGreaterThan(1_000_000);
 });

@@ -35,6 +35,8 @@ export type SnapshotsOptions = {
   propose(command: Uint8Array, operations: number): Promise<CommitOutcome>;
 };
 
+/** Each keeps a whole state on disk for as long as its client takes. */
+const SAVES_MAX = 4;
 /** Pieces on their way through the log: enough to share its syncs, and leave room for writes. */
 const STAGING_WRITES_MAX = 4;
 const OVERLOAD_WAIT_MS = 100;
@@ -43,6 +45,8 @@ const OVERLOAD_WAITS_MAX = 100;
 const CLEARED_KEYS_MAX = 1_000;
 
 export function createSnapshots(options: SnapshotsOptions): Snapshots {
+  const saves = new Set<symbol>();
+  let isReceiving = false;
   let isRestoring = false;
   const exclusively = async <T>(step: () => Promise<T>): Promise<T> => {
     if (isRestoring) throw new ServerError('conflict', 'a snapshot is being restored already');
@@ -54,8 +58,21 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
     }
   };
   return {
-    save: async () => archiveOf(await options.take()),
+    save: async () => {
+      if (saves.size === SAVES_MAX)
+        throw new ServerError('overloaded', 'snapshots are being saved');
+      const save = Symbol('save');
+      saves.add(save);
+      try {
+        return archiveOf(await options.take(), () => saves.delete(save));
+      } catch (error) {
+        saves.delete(save);
+        throw error;
+      }
+    },
     receive: async (archive) => {
+      if (isReceiving) throw new ServerError('conflict', 'a snapshot is on its way in already');
+      isReceiving = true;
       const { directory, bytesMax } = options;
       await mkdir(directory, { recursive: true, mode: 0o700 });
       // Named like what is on its way in: a start removes it.
@@ -69,17 +86,39 @@ export function createSnapshots(options: SnapshotsOptions): Snapshots {
       } catch (error) {
         await rm(file, { force: true });
         throw error;
+      } finally {
+        isReceiving = false;
       }
     },
   };
 }
 
-async function* archiveOf(lease: SnapshotLease): AsyncIterable<Uint8Array> {
-  try {
-    yield* packArchive(lease);
-  } finally {
+/**
+ * The file is let go at the end of the archive, or when its reader returns, even if that has read
+ * nothing: a generator would not notice that.
+ */
+function archiveOf(lease: SnapshotLease, onEnd: () => void): AsyncIterable<Uint8Array> {
+  const chunks = packArchive(lease)[Symbol.asyncIterator]();
+  const end = (): void => {
     lease.release();
-  }
+    onEnd();
+  };
+  const next = async (): Promise<IteratorResult<Uint8Array>> => {
+    try {
+      const result = await chunks.next();
+      if (result.done === true) end();
+      return result;
+    } catch (error) {
+      end();
+      throw error;
+    }
+  };
+  const close = async (): Promise<IteratorResult<Uint8Array>> => {
+    end();
+    await chunks.return?.();
+    return { done: true, value: undefined };
+  };
+  return { [Symbol.asyncIterator]: () => ({ next, return: close }) };
 }
 
 /** Decodes all of it: a state that is damaged is refused before anybody else hears of it. */
