@@ -51,6 +51,9 @@ test('defaults are those of OpenBao', () => {
       max_request_size: 33_554_432,
       consistency_fail_status: 429,
       consistency_fallback_behavior: 'fail',
+      consistency_default: 'stale',
+      consistency_max_staleness: 0,
+      consistency_read_wait: 2_000,
     },
   });
 });
@@ -190,6 +193,10 @@ test('certificates of retry_join are read, the file before the text, or refused'
 
 describe('mistakes name their place', () => {
   test.each([
+    {
+      source: `storage "raft" { path = "/d" }\nlistener "tcp" {\n  tls_disable = true\n  consistency_default = "bounded"\n}`,
+      message: 'a.hcl:4:3: consistency_default: bounded needs consistency_max_staleness',
+    },
     {
       source: `storage "raft" {\n  path = "/d"\n  node_idd = "a"\n}\n${LISTENER}`,
       message: 'a.hcl:3:3: unknown key "node_idd", did you mean "node_id"?',

@@ -354,6 +354,13 @@ describe('X-Bao-Consistency-Info', () => {
     expect(header(answer, 'X-Bao-Consistency')).toBeUndefined();
   });
 
+  test('the routes of the node itself tell, too', async () => {
+    const node = Object.assign(new Node(), { isStandby: true, staleness: 12 });
+    const headers = ['X-Bao-Consistency-Info', '1'];
+    const answer = await ask(node.handler(), 'GET', '/v1/sys/health', { headers });
+    expect([answer.status, header(answer, 'X-Bao-Staleness-Ms')]).toEqual([429, '12']);
+  });
+
   test('nobody else is told', async () => {
     const answer = await ask(new Node().handler(), 'GET', '/v1/secret/a');
     expect(answer.headers.filter((each) => each.startsWith('X-Bao-'))).toEqual([]);

@@ -22,7 +22,7 @@ import type { Outbox } from './outbox.ts';
 const ANSWERS_MAX = 16;
 
 /** As `QUESTIONS_MAX` of the leader; more fail at once. */
-const FORWARDED_MAX = 1_024;
+export const FORWARDED_MAX = 1_024;
 
 export class Reads {
   readonly #id: NodeId;

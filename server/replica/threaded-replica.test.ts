@@ -5,3 +5,4 @@ import { runRaftIn } from '../testing/replica-cluster.ts';
 runRaftIn('channel');
 await import('./replica.test.ts');
 await import('./snapshot.test.ts');
+await import('./linearizable-reads.test.ts');
