@@ -30,6 +30,8 @@ export const GROUP_ENTRIES_MAX = 256;
 
 export class ApplyQueue {
   #jobs: ApplyJob[] = [];
+  /** How many entries of the first job are taken. */
+  #taken = 0;
   #unfinished: readonly Entry[] = [];
   #bytes = 0;
 
@@ -62,6 +64,7 @@ export class ApplyQueue {
 
   clear(): void {
     this.#jobs = [];
+    this.#taken = 0;
     this.#unfinished = [];
     this.#bytes = 0;
   }
@@ -70,47 +73,45 @@ export class ApplyQueue {
   take(): ApplyJob | undefined {
     const next = this.#jobs[0];
     if (next?.kind !== 'entries') return this.#jobs.shift();
-    const [first] = next.entries;
+    const first = next.entries[this.#taken];
     if (first !== undefined && restores(first)) {
-      return this.#takeRestore(first, next.entries.slice(1));
+      this.#takeOne(next.entries, first);
+      return { kind: 'restore', entry: first };
     }
     const entries: Entry[] = [];
     let bytes = 0;
     for (;;) {
       const job = this.#jobs[0];
       if (job?.kind !== 'entries') break;
-      let count = 0;
-      for (const entry of job.entries) {
-        if (entries.length > 0 && !continuesSequence(entry)) {
-          const isFull = GROUP_BYTES_MAX < bytes + entry.command.length;
-          if (isFull || GROUP_ENTRIES_MAX <= entries.length) break;
-          if (entry.kind === 'command' && startsGroup(headOf(entry.command))) break;
-          if (restores(entry)) break;
-        }
-        bytes += entry.command.length;
-        entries.push(entry);
-        count += 1;
-      }
-      if (count < job.entries.length) {
-        this.#jobs[0] = { kind: 'entries', entries: job.entries.slice(count) };
-        break;
-      }
-      this.#jobs.shift();
+      const entry = job.entries[this.#taken];
+      if (entry === undefined || !fits(entry, entries.length, bytes)) break;
+      bytes += entry.command.length;
+      entries.push(entry);
+      this.#takeOne(job.entries, entry);
     }
-    this.#bytes -= bytes;
     return entries.length === 0 ? undefined : { kind: 'entries', entries };
   }
 
-  #takeRestore(entry: Entry, others: readonly Entry[]): ApplyJob {
-    this.#bytes -= entry.command.length;
-    if (others.length === 0) this.#jobs.shift();
-    else this.#jobs[0] = { kind: 'entries', entries: others };
-    return { kind: 'restore', entry };
+  /** `entry` is the next of `entries`, which are those of the first job. */
+  #takeOne(entries: readonly Entry[], { command }: Entry): void {
+    this.#bytes -= command.length;
+    this.#taken += 1;
+    if (this.#taken < entries.length) return;
+    this.#jobs.shift();
+    this.#taken = 0;
   }
 }
 
 function restores({ kind, command }: Entry): boolean {
   return kind === 'command' && isRestore(command);
+}
+
+/** Whether the entry may be of the same group as `count` before it, with so many bytes. */
+function fits(entry: Entry, count: number, bytes: number): boolean {
+  if (count === 0 || continuesSequence(entry)) return true;
+  if (GROUP_ENTRIES_MAX <= count || GROUP_BYTES_MAX < bytes + entry.command.length) return false;
+  if (entry.kind !== 'command') return true;
+  return !startsGroup(headOf(entry.command)) && !restores(entry);
 }
 
 function bytesOf(entries: readonly Entry[]): number {

@@ -55,6 +55,7 @@ export function decodeEntries(bytes: Uint8Array): Entry[] {
     if (entry === undefined) {
       throw new Error(`Cannot decode entries: offset ${offset}: kind ${record.kind} is no entry`);
     }
+    frames.set(entry, record.bytes);
     entries.push(entry);
     offset += record.bytes.length;
   }
@@ -66,7 +67,5 @@ export function entryOf(record: LogRecord): Entry | undefined {
   const kind = KINDS.get(record.kind);
   if (kind === undefined || ENTRY_BYTES_MAX < record.payload.length) return undefined;
 
-  const entry = { index: record.index, term: record.term, kind, command: record.payload };
-  frames.set(entry, record.bytes);
-  return entry;
+  return { index: record.index, term: record.term, kind, command: record.payload };
 }

@@ -44,6 +44,17 @@ export function encodeRecord(record: Omit<LogRecord, 'bytes' | 'payload'>, paylo
 
 /** Reads the frame that begins at `offset`, or says why there is none. */
 export function readRecord(buffer: Buffer, offset: number): LogRecord | RecordFault {
+  const record = readUnchecked(buffer, offset);
+  if ('fault' in record || isIntact(record)) return record;
+  return { fault: 'checksum does not match' };
+}
+
+export function isIntact({ bytes }: LogRecord): boolean {
+  return crc32(bytes.subarray(PREFIX_BYTES)) === bytes.readUInt32LE(4);
+}
+
+/** `readRecord` for bytes that another checksum covers. */
+export function readUnchecked(buffer: Buffer, offset: number): LogRecord | RecordFault {
   const available = buffer.length - offset;
   if (available < RECORD_BYTES_MIN) return { fault: `${available} bytes are no record` };
 
@@ -54,9 +65,6 @@ export function readRecord(buffer: Buffer, offset: number): LogRecord | RecordFa
   }
 
   const bytes = buffer.subarray(offset, offset + PREFIX_BYTES + length);
-  if (crc32(bytes.subarray(PREFIX_BYTES)) !== bytes.readUInt32LE(4)) {
-    return { fault: 'checksum does not match' };
-  }
   return {
     kind: bytes.readUInt8(KIND_OFFSET),
     index: bytes.readUIntLE(8, 6),

@@ -45,7 +45,7 @@ import assert from 'node:assert/strict';
 import { crc32 } from 'node:zlib';
 
 import type { HardState } from '../raft/message.ts';
-import { RECORD_BYTES_MIN, encodeRecord, readRecord } from './record.ts';
+import { RECORD_BYTES_MIN, encodeRecord, isIntact, readRecord, readUnchecked } from './record.ts';
 import type { LogRecord, RecordFault } from './record.ts';
 
 export const SEGMENT_HEADER_BYTES = 512;
@@ -185,14 +185,17 @@ function readBatch(
 ): { records: LogRecord[]; bytes: number } | RecordFault {
   const records: LogRecord[] = [];
   for (let offset = 0; ;) {
-    const record = readRecord(bytes, offset);
+    // The checksum of the batch covers those of its records.
+    const record = readUnchecked(bytes, offset);
     if ('fault' in record) return record;
     if (record.kind !== RECORD_KINDS.batchEnd) {
       records.push(record);
       offset += record.bytes.length;
       continue;
     }
-    if (!isBatchEnd(record, expected.salt)) return { fault: 'a batch end of another file' };
+    if (!isBatchEnd(record, expected.salt) || !isIntact(record)) {
+      return { fault: 'a damaged batch end, or one of another file' };
+    }
     if (record.index !== expected.sequence) {
       return { fault: `batch ${record.index} in the place of ${expected.sequence}` };
     }
