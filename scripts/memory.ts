@@ -1,0 +1,169 @@
+/**
+ * `npm run memory`: whether a node's memory is flat under steady writes. Three nodes as processes
+ * take writes at a steady rate to the same keys; after a warm-up the resident memory of leader and
+ * followers is sampled, and the slope of each is printed with its interval.
+ *
+ * Resident memory rises and falls with garbage collections, so each window counts with its least
+ * sample. Exit code 1 if any slope is beyond the bound for certain, 2 if the writes were not steady.
+ *
+ * Options: `--minutes`, `--warm-minutes`, `--rate` (writes a second), `--value-bytes`, `--fsm-mode`.
+ */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+
+import { POINTS_MIN, slopeOf, type Point } from '../bench/analysis/slope.ts';
+import { expectOk } from '../bench/cluster/admin-api.ts';
+import { readProcessUsage } from '../bench/cluster/process-usage.ts';
+import { startReferenceCluster, type Cluster } from '../bench/cluster/reference-cluster.ts';
+
+const MIB = 1024 * 1024;
+const SLOPE_MAX_MIB_PER_MINUTE = 0.5;
+const SAMPLE_MS = 250;
+const WINDOW_MS = 10_000;
+const KEYS = 2_000;
+const BATCH_MS = 50;
+/** Writes that wait for an answer; with more the rate is not what it says. */
+const IN_FLIGHT_MAX = 256;
+/** Of the intended writes, so many must have been made. */
+const RATE_SHARE_MIN = 0.95;
+const EXIT_NOT_FLAT = 1;
+const EXIT_NOT_STEADY = 2;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' },
+    'warm-minutes': { type: 'string', default: '3' },
+    rate: { type: 'string', default: '200' },
+    'value-bytes': { type: 'string', default: '1024' },
+    'fsm-mode': { type: 'string', default: 'sync' },
+  },
+});
+const minutes = Number(values.minutes);
+const warmMs = Number(values['warm-minutes']) * 60_000;
+if (!(minutes * 60_000 >= POINTS_MIN * WINDOW_MS)) {
+  console.error(`memory: --minutes must be at least ${(POINTS_MIN * WINDOW_MS) / 60_000}`);
+  process.exit(2);
+}
+
+async function measure({ grow, token, ...rest }: Cluster): Promise<number> {
+  await grow(3);
+  const active = await rest.active();
+  await expectOk('POST', 'sys/mounts/steady', {
+    address: active.address,
+    token,
+    body: { type: 'kv' },
+  });
+  const writes = new SteadyWrites(`${active.address}`, token);
+  const running = writes.run(warmMs + minutes * 60_000);
+  await delay(warmMs);
+  writes.reset();
+  const nodes = rest.nodes().map((node) => ({ node, samples: [] as Point[] }));
+  const startMs = performance.now();
+  while (performance.now() < startMs + minutes * 60_000) {
+    const x = performance.now() - startMs;
+    for (const { node, samples } of nodes) {
+      samples.push({ x, y: readProcessUsage(node.processId).rssBytes });
+    }
+    await delay(SAMPLE_MS);
+  }
+  const { made, intended } = writes;
+  await running;
+  if ((await rest.active()).id !== active.id) throw new Error('another node leads now');
+
+  console.log(
+    `fsm_mode ${values['fsm-mode']}, ${values.rate} writes/s of ${values['value-bytes']} bytes, ` +
+      `${minutes} min after ${warmMs / 60_000} min; made ${made} of ${intended} writes`,
+  );
+  let isFlat = true;
+  for (const { node, samples } of nodes) {
+    const slope = slopeOf(windowsOf(samples));
+    const role = node.id === active.id ? 'leader' : 'follower';
+    const last = (samples.at(-1)?.y ?? 0) / MIB;
+    console.log(
+      `${node.id} ${role.padEnd(8)} ${last.toFixed(0)} MiB, slope ${slope.estimate.toFixed(2)} ` +
+        `[${slope.low.toFixed(2)}, ${slope.high.toFixed(2)}] MiB/min`,
+    );
+    const isBeyond = slope.low > SLOPE_MAX_MIB_PER_MINUTE || slope.high < -SLOPE_MAX_MIB_PER_MINUTE;
+    if (isBeyond) isFlat = false;
+  }
+  if (made < RATE_SHARE_MIN * intended) {
+    console.error('memory: the writes were not steady, the slopes say nothing');
+    return EXIT_NOT_STEADY;
+  }
+  return isFlat ? 0 : EXIT_NOT_FLAT;
+}
+
+/** The least sample of each window, in MiB over minutes. */
+function windowsOf(samples: readonly Point[]): Point[] {
+  const least = new Map<number, number>();
+  for (const { x, y } of samples) {
+    const window = Math.floor(x / WINDOW_MS);
+    least.set(window, Math.min(y, least.get(window) ?? Infinity));
+  }
+  return [...least].map(([window, y]) => ({ x: (window * WINDOW_MS) / 60_000, y: y / MIB }));
+}
+
+/** Writes at an even rate, whatever the answers take, to the same keys over and over. */
+class SteadyWrites {
+  readonly #address: string;
+  readonly #token: string;
+  readonly #value = 'v'.repeat(Number(values['value-bytes']));
+  #next = 0;
+  #inFlight = 0;
+  made = 0;
+  intended = 0;
+
+  constructor(address: string, token: string) {
+    this.#address = address;
+    this.#token = token;
+  }
+
+  reset(): void {
+    this.made = 0;
+    this.intended = 0;
+  }
+
+  async run(durationMs: number): Promise<void> {
+    const perBatch = (Number(values.rate) * BATCH_MS) / 1_000;
+    const startMs = performance.now();
+    for (let batch = 1; performance.now() < startMs + durationMs; batch += 1) {
+      const due = Math.floor(batch * perBatch) - Math.floor((batch - 1) * perBatch);
+      for (let i = 0; i < due; i += 1) {
+        this.intended += 1;
+        if (this.#inFlight < IN_FLIGHT_MAX) void this.#write();
+      }
+      await delay(Math.max(0, startMs + batch * BATCH_MS - performance.now()));
+    }
+    while (this.#inFlight > 0) await delay(BATCH_MS);
+  }
+
+  /** A write that fails is one that was not made. */
+  async #write(): Promise<void> {
+    this.#next += 1;
+    this.#inFlight += 1;
+    try {
+      await expectOk('PUT', `steady/key-${this.#next % KEYS}`, {
+        address: this.#address,
+        token: this.#token,
+        body: { value: this.#value },
+      });
+      this.made += 1;
+    } catch {
+      // Counted as missing.
+    } finally {
+      this.#inFlight -= 1;
+    }
+  }
+}
+
+const cluster = await startReferenceCluster({
+  name: 'm',
+  mode: 'standby-reads',
+  storage: { fsm_mode: values['fsm-mode'] },
+});
+try {
+  process.exitCode = await measure(cluster);
+} finally {
+  await cluster.stop();
+}
