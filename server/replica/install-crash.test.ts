@@ -34,6 +34,8 @@ const PART = join('snapshots', `20-4-${'ab'.repeat(16)}.part`);
 const COMPLETE = join('snapshots', snapshotFileName(NEW, 'snapshot'));
 const OLD_STORE = join('store', 'store-000001');
 const NEW_STORE = join('store', 'store-000002');
+/** Each start opens a database; a test of dozens takes seconds, and more on a busy machine. */
+const MANY_STARTS_MS = 180_000;
 const SILENT = { info() {}, warn() {}, error() {} };
 
 let root: string;
@@ -177,9 +179,10 @@ function stateOf(letter: string): string {
   return found ?? '';
 }
 
-/** Subsets of the files in `folder` are missing; then each of the others is cut in half. */
+/** Subsets of the files in `folder` are missing; then each of them is cut in half. */
 function* withoutUnsynced(state: string, folder: string): Iterable<string> {
-  const names = readdirSync(join(state, folder));
+  // LevelDB keeps nothing in its LOCK and its LOG.
+  const names = readdirSync(join(state, folder)).filter((name) => !name.startsWith('LO'));
   for (let subset = 0; subset < 2 ** names.length; subset += 1) {
     const copy = copyOf(state);
     for (const [i, name] of names.entries()) {
@@ -250,10 +253,14 @@ describe('power lost when', () => {
     expect(await expectEach([before, gone], 'old')).toBe(2);
   });
 
-  test('e: any of the new store’s files may be there, whole or in part', async () => {
-    const count = await expectEach(withoutUnsynced(stateOf('e'), NEW_STORE), 'old');
-    expect(count).toBeGreaterThan(30);
-  });
+  test(
+    'e: any of the new store’s files may be there, whole or in part',
+    async () => {
+      const count = await expectEach(withoutUnsynced(stateOf('e'), NEW_STORE), 'old');
+      expect(count).toBeGreaterThan(10);
+    },
+    MANY_STARTS_MS,
+  );
 
   test('f: any part of the next pointer may be there', async () => {
     const pointing = copyOf(stateOf('f'));
@@ -269,45 +276,68 @@ describe('power lost when', () => {
     expect(await startedAs(copyOf(stateOf('g')))).toBe('new');
   });
 
-  test('h: any part of the reset may have reached the log', async () => {
-    const directory = stateOf('g');
-    const log = new Map(
-      readdirSync(join(directory, 'log')).map((name) => {
-        return [join('/log', name), readFileSync(join(directory, 'log', name))];
-      }),
-    );
-    const kept = [() => false, () => true, alternating(0), alternating(1)];
-    let isReset = false;
-    for (let changes = 0; !isReset; changes += 1) {
-      const files = new MemoryLogFiles(log);
-      const opened = await openDurableLogOn(files, '/log', LOG);
-      files.failAfter(changes, new Error('power loss'));
-      const hardState = { ...HARD_STATE, currentTerm: 4, votedFor: null };
-      const reset = { index: 20, term: 4 };
-      isReset = await opened.log.append({ hardState, reset, entries: [] }).then(
-        () => true,
-        () => false,
+  test(
+    'h: any part of the reset may have reached the log',
+    async () => {
+      const directory = stateOf('g');
+      const log = new Map(
+        readdirSync(join(directory, 'log')).map((name) => {
+          return [join('/log', name), readFileSync(join(directory, 'log', name))];
+        }),
       );
-      for (const isKept of kept) {
-        const variant = copyOf(directory);
-        rmSync(join(variant, 'log'), { recursive: true });
-        mkdirSync(join(variant, 'log'));
-        for (const [path, content] of files.contentsAfterPowerLoss(isKept)) {
-          writeFileSync(join(variant, 'log', basename(path)), content);
+      const kept = [() => false, () => true, alternating(0), alternating(1)];
+      const seen = new Set<string>();
+      let isReset = false;
+      for (let changes = 0; !isReset; changes += 1) {
+        const files = new MemoryLogFiles(log);
+        const opened = await openDurableLogOn(files, '/log', LOG);
+        files.failAfter(changes, new Error('power loss'));
+        const hardState = { ...HARD_STATE, currentTerm: 4, votedFor: null };
+        const reset = { index: 20, term: 4 };
+        isReset = await opened.log.append({ hardState, reset, entries: [] }).then(
+          () => true,
+          () => false,
+        );
+        for (const isKept of kept) {
+          const left = files.contentsAfterPowerLoss(isKept);
+          const digest = digestOf(left);
+          if (seen.has(digest)) continue;
+          seen.add(digest);
+          const variant = copyOf(directory);
+          rmSync(join(variant, 'log'), { recursive: true });
+          mkdirSync(join(variant, 'log'));
+          for (const [path, content] of left) {
+            writeFileSync(join(variant, 'log', basename(path)), content);
+          }
+          expect(await startOnce(variant)).toBe('new');
+          rmSync(variant, { recursive: true });
         }
-        expect(await startOnce(variant)).toBe('new');
-        rmSync(variant, { recursive: true });
+        expect(changes).toBeLessThan(50);
       }
-      expect(changes).toBeLessThan(50);
-    }
-  });
+      expect(seen.size).toBeGreaterThan(5);
+    },
+    MANY_STARTS_MS,
+  );
 
-  test('i: any of the old store’s files and the snapshot may still be there', async () => {
-    const removing = copyOf(stateOf('h'));
-    cpSync(join(stateOf('f'), OLD_STORE), join(removing, OLD_STORE), { recursive: true });
-    expect(existsSync(join(removing, COMPLETE))).toBe(true);
-    expect(await expectEach(withoutUnsynced(removing, OLD_STORE), 'new')).toBeGreaterThan(30);
-  });
+  test(
+    'i: any of the old store’s files and the snapshot may still be there',
+    async () => {
+      const removing = copyOf(stateOf('h'));
+      cpSync(join(stateOf('f'), OLD_STORE), join(removing, OLD_STORE), { recursive: true });
+      expect(existsSync(join(removing, COMPLETE))).toBe(true);
+      expect(await expectEach(withoutUnsynced(removing, OLD_STORE), 'new')).toBeGreaterThan(10);
+    },
+    MANY_STARTS_MS,
+  );
+
+  /** Tells states apart in spite of random salts: by how much is written where. */
+  function digestOf(contents: ReadonlyMap<string, Buffer>): string {
+    return [...contents]
+      .map(
+        ([path, bytes]) => `${path} ${bytes.length} ${bytes.filter((byte) => byte !== 0).length}`,
+      )
+      .join(';');
+  }
 
   function alternating(first: number): () => boolean {
     let count = first;
