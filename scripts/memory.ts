@@ -3,7 +3,8 @@
  * take writes at a steady rate to the same keys; after a warm-up the resident memory of leader and
  * followers is sampled, and the slope of each is printed with its interval.
  *
- * Resident memory rises and falls with garbage collections, so each window counts with its least
+ * The log in memory grows until it holds `trailing_logs` entries, so the warm-up must be longer than
+ * that takes. Resident memory rises and falls with garbage collections, so each window counts with its least
  * sample. Exit code 1 if any slope is beyond the bound for certain, 2 if the writes were not steady.
  *
  * Options: `--minutes`, `--warm-minutes`, `--rate` (writes a second), `--value-bytes`, `--fsm-mode`.
@@ -29,6 +30,9 @@ const IN_FLIGHT_MAX = 256;
 const RATE_SHARE_MIN = 0.95;
 const EXIT_NOT_FLAT = 1;
 const EXIT_NOT_STEADY = 2;
+const EXIT_INTERRUPTED = 130;
+/** The default of `trailing_logs`. */
+const TRAILING_LOGS = 10_240;
 
 const { values } = parseArgs({
   options: {
@@ -39,10 +43,18 @@ const { values } = parseArgs({
     'fsm-mode': { type: 'string', default: 'sync' },
   },
 });
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  // Nodes are ended when this process exits.
+  process.once(name, () => process.exit(EXIT_INTERRUPTED));
+}
 const minutes = Number(values.minutes);
 const warmMs = Number(values['warm-minutes']) * 60_000;
 if (!(minutes * 60_000 >= POINTS_MIN * WINDOW_MS)) {
   console.error(`memory: --minutes must be at least ${(POINTS_MIN * WINDOW_MS) / 60_000}`);
+  process.exit(2);
+}
+if (warmMs * Number(values.rate) < TRAILING_LOGS * 1_000) {
+  console.error(`memory: the warm-up must be ${TRAILING_LOGS} writes long, or the log still grows`);
   process.exit(2);
 }
 

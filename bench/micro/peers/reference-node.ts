@@ -3,9 +3,11 @@
  * `hashicorp/main.go` is: consensus, log and state machine without HTTP, barrier or backends.
  *
  * Arguments: node id, directory, a directory with certificate.pem and key.pem, `tls`, `plain` or
- * `tls-worker` (raft in a thread of its own), and how many milliseconds each sync of the log takes longer than it does.
+ * `tls-worker` (raft in a thread of its own), how many milliseconds each sync of the log takes
+ * longer than it does, and the `fsm_mode`.
  */
 
+import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,8 +33,15 @@ const SILENT = { debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
 /** Keys that are written again and again, as those of a real store are. */
 const KEYS = 16_384;
 
-const [id = '', directory = '', credentialsDirectory = '', security = 'tls', syncDelayMs = '0'] =
-  process.argv.slice(2);
+const [
+  id = '',
+  directory = '',
+  credentialsDirectory = '',
+  security = 'tls',
+  syncDelayMs = '0',
+  fsmMode = 'overlay',
+] = process.argv.slice(2);
+assert(fsmMode === 'sync' || fsmMode === 'overlay', 'fsm_mode is sync or overlay');
 const credentials = {
   certificatePem: readFileSync(join(credentialsDirectory, 'certificate.pem'), 'utf8'),
   privateKeyPem: readFileSync(join(credentialsDirectory, 'key.pem'), 'utf8'),
@@ -81,7 +90,7 @@ async function openStorage(delayMs: number): Promise<ReplicaStorage> {
   const storage = await openReplicaStorage(directory, {
     nodeId: id,
     logThread: 'worker',
-    fsmMode: 'overlay',
+    fsmMode: fsmMode === 'overlay' ? 'overlay' : 'sync',
   });
   if (delayMs === 0) return storage;
   const clock = new Int32Array(new SharedArrayBuffer(4));
