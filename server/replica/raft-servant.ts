@@ -44,7 +44,7 @@ class RaftServant {
   readonly #host: RaftHost;
   readonly #clock: Clock;
   readonly #requests = new Requests<AnswerValue>();
-  readonly #proposals = new RelayedProposals((message) => this.#post(message));
+  #proposals = this.#createProposals();
   #handOut = this.#createHandOut();
   #opened: OpenedRaft | undefined;
   #raft: RunningRaft | undefined;
@@ -104,6 +104,8 @@ class RaftServant {
     const opened = this.#opened;
     assert(opened !== undefined, 'raft is opened before it starts');
     this.#opened = undefined;
+    // What the last run left behind is settled, and its numbers mean nothing any more.
+    this.#proposals = this.#createProposals();
     this.#handOut = this.#createHandOut();
     this.#sentStatus = undefined;
     this.#raft = await opened.start(start, this.#events());
@@ -187,6 +189,10 @@ class RaftServant {
     this.#statusSentMs = nowMs;
     this.#sentStatus = status;
     this.#post({ kind: 'status', status, statistics });
+  }
+
+  #createProposals(): RelayedProposals {
+    return new RelayedProposals((message) => this.#post(message));
   }
 
   #createHandOut(): HandOut {
