@@ -238,3 +238,18 @@ async function talkOnce(socket: Socket, text: string): Promise<void> {
   socket.write(text);
   await once(socket, 'data');
 }
+
+test.each(['end', 'destroy', 'resetAndDestroy'] as const)(
+  'a body that ends before its time ends its request, too: %s',
+  async (way) => {
+    const server = await listen();
+    const socket = open(server);
+    socket.on('error', () => undefined);
+    socket.write(request('PUT', '/a', 'Content-Length: 100\r\n', 'not all'));
+    while (server.inFlight() === 0) await new Promise((resolve) => setImmediate(resolve));
+    socket.resume();
+    socket[way]();
+    while (server.inFlight() > 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(await talk(open(server), request('GET', '/b', 'Connection: close\r\n'))).toContain('/b');
+  },
+);

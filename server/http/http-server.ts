@@ -265,11 +265,14 @@ function refuseBytes(error: Error & { code?: string }, socket: UnreadSocket): vo
     return;
   }
   const { _httpMessage: underWay } = socket;
-  if (underWay) {
+  if (underWay && underWay.req.complete) {
     // An answer out of turn would be taken for that of the request before.
     underWay.once('close', () => socket.destroy());
     return;
   }
+  // The body of a request ends early, or never: whoever waits for it hears so by the end.
+  if (underWay) setTimeout(() => socket.destroy(), LINGER_MS);
+  if (underWay?.headersSent === true) return;
   const [status, message] = refusal(error.code);
   const body = errorBody([message]);
   const head = [

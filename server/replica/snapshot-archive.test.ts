@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -125,6 +125,21 @@ describe('what is not whole is refused', () => {
   };
   test.each(Object.entries(rows))('%s', async (_name, make) => {
     expect(await refusalOf(await make())).toBe('invalid-request');
+  });
+
+  test.each([0, 100, 50_000, 250_000])('a stream that breaks off after %d bytes', async (bytes) => {
+    const archive = await packed();
+    async function* broken(): AsyncIterable<Uint8Array> {
+      yield* streamOf(archive.subarray(0, bytes));
+      throw new Error('aborted');
+    }
+    const file = join(directory, 'broken');
+    const taken = unpackArchive(broken(), { file, bytesMax: 1e9 });
+    await expect(taken).rejects.toMatchObject({ code: 'invalid-request' });
+    // Nobody writes to it any more.
+    await rm(file, { force: true });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await readdir(directory)).not.toContain('broken');
   });
 
   test('a state beyond the limit, however small its archive', async () => {

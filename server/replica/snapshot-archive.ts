@@ -81,15 +81,12 @@ export async function unpackArchive(
 ): Promise<void> {
   const entries = extract();
   const fed = pipeline(archive, createGunzip(), entries as unknown as Writable);
-  try {
-    // Whichever fails first says why; the other fails with it.
-    const [sums] = await Promise.all([readEntries(entries, { file, bytesMax }), fed]);
-    check(sums);
-  } catch (error) {
-    await fed.catch(() => undefined);
-    if (error instanceof ServerError) throw error;
-    throw invalidArchive(error instanceof Error ? error.message : String(error), error);
-  }
+  const read = readEntries(entries, { file, bytesMax });
+  // Both must have ended before the caller removes the file; whichever fails ends the other.
+  const [feeding, reading] = await Promise.allSettled([fed, read]);
+  if (reading.status === 'rejected') throw asInvalid(reading.reason);
+  if (feeding.status === 'rejected') throw asInvalid(feeding.reason);
+  check(reading.value);
 }
 
 type Sums = { readonly found: ReadonlyMap<string, string>; readonly listed: string };
@@ -158,6 +155,11 @@ function check({ found, listed }: Sums): void {
 
 function sha256(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('hex');
+}
+
+function asInvalid(error: unknown): ServerError {
+  if (error instanceof ServerError) return error;
+  return invalidArchive(error instanceof Error ? error.message : String(error), error);
 }
 
 function invalidArchive(reason: string, cause?: unknown): ServerError {
