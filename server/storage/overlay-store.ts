@@ -207,7 +207,7 @@ export class OverlayStore implements Store {
         if (this.#overlay.bytes < OVERLAY_BYTES_MAX) this.#takeRoom()?.resolve();
       }
     } catch (error) {
-      this.#failure = new Error('Cannot write to the store', { cause: error });
+      this.#failure = new Error(`Cannot write to the store: ${String(error)}`, { cause: error });
       this.#takeRoom()?.reject(this.#failure);
       this.#observer?.onFailure(this.#failure);
     } finally {
