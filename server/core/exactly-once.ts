@@ -196,6 +196,8 @@ export class RequestOrigin {
     try {
       response = await respond();
     } catch (error) {
+      // A bug is told, and logged, as one.
+      if (!(error instanceof ServerError)) throw error;
       if (!isDecided(error)) throw interruptedError(error);
       await this.#finish({ error: { code: error.code, message: error.message } });
       throw error;

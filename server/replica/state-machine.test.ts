@@ -197,6 +197,22 @@ describe('requests', () => {
   });
 });
 
+test('what a snapshot brings knows the requests that took effect', async () => {
+  const machine = new Machine();
+  await machine.apply(once(stamp(1), 'first', 'r1'), once(stamp(2), 'second', 'r2'));
+  await machine.apply(once(stamp(3, { acknowledgedBelow: 2 }), 'third'));
+  const exported = machine.store.exportSnapshot();
+  const other = new Machine();
+  await other.store.importSnapshot(exported.position, exported.chunks);
+  await exported.close();
+  expect(await other.store.stateHash()).toBe(await machine.store.stateHash());
+  expect([1, 2, 4].map((sequence) => other.recorded(stamp(sequence)))).toEqual([
+    'expired',
+    'result r2',
+    'unknown',
+  ]);
+});
+
 /** What a step does is fixed; what it has read is either fresh or from some steps ago. */
 type Step = {
   readonly key: string;
