@@ -132,6 +132,22 @@ describe('failures', () => {
     });
   });
 
+  test('a target that refuses is not dialled by each request that waits for it', async () => {
+    let dials = 0;
+    const forwarder = createForwarder({
+      dial: async () => {
+        dials += 1;
+        throw new Error('refused');
+      },
+    });
+    for (let request = 0; request < 20; request += 1) {
+      await expect(forwarder.forward('127.0.0.1:1', requestOf())).rejects.toMatchObject({
+        code: 'no-leader',
+      });
+    }
+    expect(dials).toBeLessThan(20);
+  });
+
   test('the connection is lost while the request is executed: nobody knows', async () => {
     const { forwarder, active, address } = await pair(async (request) => {
       active.suspend();

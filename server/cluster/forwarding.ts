@@ -41,6 +41,8 @@ export type Forwarder = {
 /** OpenBao's `default_max_request_duration`. */
 const TIMEOUT_MS = 90_000;
 const CONNECTIONS_PER_TARGET_MAX = 8;
+/** A target that could not be reached is left alone for so long, however many requests wait. */
+const DIAL_PAUSE_MS = 50;
 /** An active node serves so many requests of one connection at once, then stops reading it. */
 const EXCHANGES_PER_CONNECTION_MAX = 256;
 
@@ -68,6 +70,7 @@ class Pool {
   readonly #connections = new Set<Connection>();
   readonly #dials = new Set<Promise<Connection>>();
   #nextDial = 0;
+  #pausedUntilMs = 0;
 
   constructor(dial: () => Promise<Socket>) {
     this.#dial = dial;
@@ -101,6 +104,7 @@ class Pool {
     }
     const isFull = CONNECTIONS_PER_TARGET_MAX <= count;
     if (isFull && least !== undefined) return least.reserve();
+    if (performance.now() < this.#pausedUntilMs) throw unreachableError();
     // With all of them still being dialled, requests queue for them in turn.
     const dials = [...this.#dials];
     const dial = isFull ? dials[this.#nextDial++ % dials.length] : this.#dialAnother();
@@ -122,9 +126,14 @@ class Pool {
       this.#connections.add(connection);
       return connection;
     } catch (error) {
-      throw new ServerError('no-leader', 'the active node cannot be reached', { cause: error });
+      this.#pausedUntilMs = performance.now() + DIAL_PAUSE_MS;
+      throw unreachableError(error);
     }
   }
+}
+
+function unreachableError(cause?: unknown): ServerError {
+  return new ServerError('no-leader', 'the active node cannot be reached', { cause });
 }
 
 type Waiter = {
