@@ -43,7 +43,7 @@ const { values } = parseArgs({
     'warm-minutes': { type: 'string', default: '3' },
     rate: { type: 'string', default: '300' },
     'value-bytes': { type: 'string', default: '1024' },
-    'fsm-mode': { type: 'string', default: 'sync' },
+    'fsm-mode': { type: 'string', default: 'overlay' },
   },
 });
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
