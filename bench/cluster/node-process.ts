@@ -9,6 +9,8 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
+import { readProcessUsage } from './process-usage.ts';
+
 const CLI = fileURLToPath(new URL('../../scripts/baobench.js', import.meta.url));
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 10_000;
@@ -127,10 +129,10 @@ function collect(stream: Readable | null): () => string {
 function untilListening(child: ChildProcess, id: string, errorOutput: () => string): Promise<void> {
   return new Promise((resolve, reject) => {
     const timeout = setTimeout(() => {
+      const usage = usageOf(child);
       child.kill('SIGKILL');
-      reject(
-        new Error(`node ${id} did not listen within ${START_TIMEOUT_MS} ms\n${errorOutput()}`),
-      );
+      const failure = `node ${id} did not listen within ${START_TIMEOUT_MS} ms ${usage}`;
+      reject(new Error(`${failure}\n${errorOutput()}`));
     }, START_TIMEOUT_MS);
     const output = collect(child.stdout);
     child.stdout?.on('data', () => {
@@ -144,4 +146,12 @@ function untilListening(child: ChildProcess, id: string, errorOutput: () => stri
       reject(new Error(`node ${id} ended with ${code ?? signal}\n${output()}${errorOutput()}`));
     });
   });
+}
+
+/** Tells a process that hangs from one that was given no time. */
+function usageOf({ pid, exitCode, signalCode }: ChildProcess): string {
+  if (pid === undefined || exitCode !== null || signalCode !== null) return '(it has ended)';
+  const { cpuNs, runDelayNs } = readProcessUsage(pid);
+  const [ran, waited] = [cpuNs, runDelayNs].map((ns) => Math.round(ns / 1e6));
+  return `(it ran for ${ran} ms and waited ${waited} ms for a core)`;
 }

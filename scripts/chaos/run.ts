@@ -55,6 +55,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport | undefin
   const random = new Random(options.seed, 'nemesis');
   const stage = await stageOf(options.nemesis, { nodeCount: options.nodeCount, random });
   if (stage === undefined) return undefined;
+  let hasAnswer = false;
   try {
     const { cluster } = stage;
     const client = createKvClient(cluster.cluster.token);
@@ -74,6 +75,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport | undefin
     const { operations, droppedCount, keyspace } = load;
     writeHistory(operations, options);
     const checks = await auditHistory(operations, { cluster, client, keys: keyspace.keys });
+    hasAnswer = checks.every(({ violations }) => violations.length === 0);
     return {
       nemesis: options.nemesis,
       seconds,
@@ -85,7 +87,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport | undefin
       checks,
     };
   } finally {
-    await stage.end();
+    await stage.end({ keepsFiles: !hasAnswer });
   }
 }
 

@@ -22,9 +22,11 @@ export type NemesisName = (typeof NEMESES)[number];
 export type Stage = {
   readonly cluster: ChaosCluster;
   readonly nemesis: Nemesis;
-  /** Ends what is still running and removes every trace. */
-  end(): Promise<void>;
+  /** Ends what is still running. What the nodes stored is kept for who has to look into it. */
+  end(options: EndOptions): Promise<void>;
 };
+
+type EndOptions = { readonly keepsFiles: boolean };
 
 export type StageOptions = { readonly nodeCount: number; readonly random: Random };
 
@@ -54,7 +56,7 @@ async function plainStage(
   create: (options: NemesisOptions) => Nemesis,
 ): Promise<Stage> {
   const cluster = await startChaosCluster({ nodeCount });
-  const end = (): Promise<void> => endCluster(cluster);
+  const end = (options: EndOptions): Promise<void> => endCluster(cluster, options);
   return { cluster, nemesis: create({ cluster, random }), end };
 }
 
@@ -63,8 +65,8 @@ async function proxyStage({ nodeCount, random }: StageOptions): Promise<Stage> {
   const place = (settings: NodeSettings): Promise<NodeSettings> => network.place(settings);
   const cluster = await startChaosCluster({ nodeCount, place });
   const nemesis = createProxyNemesis({ cluster, random }, network);
-  const end = async (): Promise<void> => {
-    await endCluster(cluster);
+  const end = async (options: EndOptions): Promise<void> => {
+    await endCluster(cluster, options);
     await network.close();
   };
   return { cluster, nemesis, end };
@@ -76,8 +78,8 @@ async function namespaceStage({ nodeCount, random }: StageOptions): Promise<Stag
   const place = (settings: NodeSettings): Promise<NodeSettings> => namespaces.place(settings);
   const cluster = await startChaosCluster({ nodeCount, place });
   const nemesis = createPartitionNemesis('netns', { cluster, random }, namespaces);
-  const end = async (): Promise<void> => {
-    await endCluster(cluster);
+  const end = async (options: EndOptions): Promise<void> => {
+    await endCluster(cluster, options);
     namespaces.remove();
   };
   return { cluster, nemesis, end };
@@ -92,6 +94,7 @@ async function diskStage({ nodeCount, random }: StageOptions): Promise<Stage | u
     return settings;
   };
   const cluster = await startChaosCluster({ nodeCount, place });
+  // With the disks what is on them goes, too.
   const end = async (): Promise<void> => {
     await cluster.stop();
     for (const disk of disks.values()) disk.remove();
@@ -104,7 +107,8 @@ async function diskStage({ nodeCount, random }: StageOptions): Promise<Stage | u
   return { cluster, nemesis: createDiskNemesis({ cluster, random }, disks), end };
 }
 
-async function endCluster(cluster: ChaosCluster): Promise<void> {
+async function endCluster(cluster: ChaosCluster, { keepsFiles }: EndOptions): Promise<void> {
   await cluster.stop();
-  cluster.remove();
+  if (keepsFiles) console.error(`what the nodes stored is in ${cluster.directory}`);
+  else cluster.remove();
 }
