@@ -12,7 +12,7 @@ import { checkFreshness } from '../../server/testing/history/freshness.ts';
 import { checkEachKey } from '../../server/testing/history/linearizability.ts';
 import type { Operation, Violation } from '../../server/testing/history/operation.ts';
 import { checkSessions } from '../../server/testing/history/session.ts';
-import { versionedModel } from '../../server/testing/history/versioned-model.ts';
+import { narrowUnknown, versionedModel } from '../../server/testing/history/versioned-model.ts';
 import type { ChaosCluster, StateHash } from './chaos-cluster.ts';
 import { VERSIONS_MAX } from './keyspace.ts';
 import { MOUNT, type KvClient } from './kv-client.ts';
@@ -87,7 +87,7 @@ export function checkAnswers(operations: readonly Operation[]): Check[] {
   const strict = operations.filter(
     ({ call }) => call.kind !== 'read' || call.level === 'linearizable',
   );
-  const keys = checkEachKey(strict, versionedModel);
+  const keys = checkEachKey(narrowUnknown(strict), versionedModel);
   // Not shown to be wrong, but not shown to be right either.
   const undecided = keys.undecided.map((key): Violation => {
     const message = 'the search was given up before it came to a verdict';

@@ -7,7 +7,7 @@ import { checkEachKey, checkLinearizable, splitAtResolved } from './linearizabil
 import type { Answer, Operation } from './operation.ts';
 import { registerModel } from './register-model.ts';
 import { deleted, mismatch, read, unknownWrite, write, written } from './spelled-history.ts';
-import { versionedModel } from './versioned-model.ts';
+import { narrowUnknown, versionedModel } from './versioned-model.ts';
 import { searchLinearization, type Model } from './wgl-search.ts';
 
 type Row = readonly [name: string, verdict: 'linearizable' | 'violation', history: Operation[]];
@@ -165,6 +165,35 @@ describe('the search', () => {
       expect(checkLinearizable(history, versionedModel).kind).toBe(whole.kind);
     }
     expect(cutCount).toBeGreaterThan(500);
+  });
+
+  test('comes to the same verdict when it is told what reads tell of unknown writes', () => {
+    const tally = { linearizable: 0, violation: 0 };
+    fc.assert(
+      fc.property(fc.array(smallOperation(), { maxLength: 7 }), (raw) => {
+        // Values are unique: the reads see any of them.
+        const history = raw.map((operation, serial): Operation => {
+          const { call } = operation;
+          const renamed = call.kind === 'write' ? { ...call, value: `${serial % 4}` } : call;
+          return { ...operation, process: serial, call: renamed };
+        });
+        const values = history.flatMap(({ call }) => (call.kind === 'write' ? [call.value] : []));
+        fc.pre(new Set(values).size === values.length);
+        const seen = history.map((operation): Operation => {
+          const { outcome } = operation;
+          if (outcome.kind !== 'ok' || outcome.answer.kind !== 'seen') return operation;
+          const { version } = outcome.answer;
+          const value = version === 0 ? null : (values[version % values.length] ?? null);
+          return answered(operation, { kind: 'seen', value, version });
+        });
+        const expected = isLinearizableByForce(seen, versionedModel) ? 'linearizable' : 'violation';
+        tally[expected] += 1;
+        expect(checkLinearizable(narrowUnknown(seen), versionedModel).kind).toBe(expected);
+      }),
+      { numRuns: 3000, seed: 8 },
+    );
+    expect(tally.linearizable).toBeGreaterThan(300);
+    expect(tally.violation).toBeGreaterThan(300);
   });
 
   test('says unknown where its budget ends', () => {

@@ -46,6 +46,8 @@ export type Operation = Interval & {
   readonly key: string;
   readonly call: Call;
   readonly outcome: Outcome;
+  /** A write with an unknown outcome whose value no read has seen (`versioned-model.ts`). */
+  readonly isUnseen?: boolean | undefined;
   /** The node that was asked. */
   readonly node?: string | undefined;
 };

@@ -8,6 +8,8 @@ import type { Model } from './wgl-search.ts';
 export const registerModel: Model<Operation, string | null> = {
   initial: null,
   isMemoryless: true,
+  // At most one in a row is taken anyway.
+  isInterchangeable: () => false,
   fingerprint: (state) => state,
   step(state, { call, outcome }) {
     switch (call.kind) {

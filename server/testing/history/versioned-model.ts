@@ -11,6 +11,7 @@ import type { Model } from './wgl-search.ts';
 export const versionedModel: Model<Operation, Seen> = {
   initial: { value: null, version: 0 },
   isMemoryless: false,
+  isInterchangeable: ({ isUnseen }) => isUnseen === true,
   fingerprint: ({ value, version }) => `${version} ${value === null ? 'gone' : `= ${value}`}`,
   step(state, { call, outcome }) {
     const answer = outcome.kind === 'ok' ? outcome.answer : undefined;
@@ -38,6 +39,28 @@ export const versionedModel: Model<Operation, Seen> = {
     return { value: call.value, version: answer.version };
   },
 };
+
+/**
+ * Says of the unknown writes of one key what the reads tell: the version that a value was seen as,
+ * or that nobody saw it. Values are unique. Without this a search has to try every choice among the
+ * writes that a partition left open.
+ */
+export function narrowUnknown(operations: readonly Operation[]): Operation[] {
+  const versions = new Map<string, number>();
+  for (const { outcome } of operations) {
+    if (outcome.kind !== 'ok' || outcome.answer.kind !== 'seen') continue;
+    const { value, version } = outcome.answer;
+    if (value !== null) versions.set(value, version);
+  }
+  return operations.map((operation): Operation => {
+    const { call, outcome } = operation;
+    if (call.kind !== 'write' || outcome.kind !== 'unknown') return operation;
+    const version = versions.get(call.value);
+    // A check-and-set has its effect on one version only: it is not like any other.
+    if (version === undefined) return { ...operation, isUnseen: call.cas === undefined };
+    return { ...operation, outcome: { kind: 'ok', answer: { kind: 'written', version } } };
+  });
+}
 
 function isSame(left: Seen, right: Seen): boolean {
   return left.version === right.version && left.value === right.value;

@@ -32,6 +32,11 @@ export type Model<Op, State> = {
   stateAfter(operation: Op): State | undefined;
   /** No effect depends on what was before: one that nobody saw might as well not have happened. */
   readonly isMemoryless: boolean;
+  /**
+   * Of operations with an unknown outcome: nothing tells its effect from that of any other such. So
+   * the one that was invoked first may be taken to have its effect first.
+   */
+  isInterchangeable(operation: Op): boolean;
 };
 
 export type SearchResult<Op, State> = {
@@ -63,6 +68,8 @@ class Search<Op extends Interval, State> {
   readonly #previous: Int32Array;
   /** An operation's number among the completed ones; of an unknown one, `-1 -` its number there. */
   readonly #numbers: Int32Array;
+  /** Of an interchangeable operation: the number of the one that has to be taken before, or -1. */
+  readonly #predecessors: Int32Array;
   readonly #takenBits: Int32Array;
   readonly #unknownBits: Int32Array;
   readonly #completedCount: number;
@@ -90,12 +97,21 @@ class Search<Op extends Interval, State> {
     this.#model = model;
     const count = operations.length;
     this.#numbers = new Int32Array(count);
+    this.#predecessors = new Int32Array(count).fill(-1);
     let completedCount = 0;
     let unknownCount = 0;
-    operations.forEach(({ invokedNs, completedNs }, position) => {
+    let interchangeable = -1;
+    operations.forEach((operation, position) => {
+      const { invokedNs, completedNs } = operation;
       assert(invokedNs <= completedNs, 'an operation completed before it began');
       const isUnknown = completedNs === Infinity;
-      this.#numbers[position] = isUnknown ? -1 - unknownCount++ : completedCount++;
+      this.#numbers[position] = isUnknown ? -1 - unknownCount : completedCount;
+      if (isUnknown && model.isInterchangeable(operation)) {
+        this.#predecessors[position] = interchangeable;
+        interchangeable = unknownCount;
+      }
+      if (isUnknown) unknownCount += 1;
+      else completedCount += 1;
     });
     this.#completedCount = completedCount;
     this.#openReturns = completedCount;
@@ -168,6 +184,8 @@ class Search<Op extends Interval, State> {
   /** An unknown one had to be invoked before the first return that is still open. */
   #mayTake(position: number): boolean {
     if ((this.#numbers[position] ?? 0) >= 0) return true;
+    const predecessor = this.#predecessors[position] ?? -1;
+    if (predecessor >= 0 && !has(this.#unknownBits, predecessor)) return false;
     const last = this.#taken.at(-1);
     const isAfterUnknown = last !== undefined && (this.#numbers[last] ?? 0) < 0;
     if (this.#model.isMemoryless && isAfterUnknown) return false;
