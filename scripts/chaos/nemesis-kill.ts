@@ -3,6 +3,8 @@
  * node is still starting.
  */
 
+import assert from 'node:assert/strict';
+
 import { pause, pickVictims, type Nemesis, type NemesisOptions } from './nemesis.ts';
 
 const DEAD_MS = { min: 0, max: 600 };
@@ -15,9 +17,13 @@ export function createKillNemesis(options: NemesisOptions): Nemesis {
   const { cluster, random } = options;
 
   async function reviveTwice(id: string): Promise<void> {
+    // Until it is gone for good, a second kill would meet the process that the first one killed.
+    await cluster.node(id).exited;
+    const killed = cluster.processId(id);
     // It fails if it is not done before the kill.
     const restarted = cluster.cluster.restart(id).catch(() => undefined);
     await pause(random, MID_RESTART_MS.min, MID_RESTART_MS.max);
+    assert(cluster.processId(id) !== killed, `${id} was not started again`);
     cluster.signal(id, 'SIGKILL');
     await restarted;
     await cluster.cluster.restart(id);
