@@ -18,7 +18,6 @@ type Row = {
   readonly matchIndex?: number;
   readonly appliedIndex?: number;
   readonly kind?: 'probe' | 'replicate' | 'snapshot';
-  readonly recentActive?: boolean;
 };
 
 const LAST_INDEX = 5000;
@@ -129,7 +128,8 @@ describe('findPromotions()', () => {
     ['one at the limit of lag', { ...learner, matchIndex: LAST_INDEX - 100 }, ['n2']],
     ['one beyond it', { ...learner, matchIndex: LAST_INDEX - 101 }, []],
     ['one that gets a snapshot', { ...learner, kind: 'snapshot' }, []],
-    ['one that is silent', { ...learner, recentActive: false }, []],
+    ['one that was heard just in time', { ...learner, quietMs: 2000 }, ['n2']],
+    ['one that is silent', { ...learner, quietMs: 2000 + TICK_MS }, []],
     ['an unhealthy one', { ...learner, quietMs: 60_000 }, []],
   ])('%s', (_, row, promoted) => {
     const observation = observe({ n2: row });

@@ -24,6 +24,8 @@ export const DEFAULT_AUTOPILOT: AutopilotConfiguration = {
 
 /** A learner so close can be caught up within one append. */
 const PROMOTION_LAG_ENTRIES_MAX = 100;
+/** Activity since the leader last began to count would be too fickle: it starts from nothing. */
+const PROMOTION_QUIET_TICKS_MAX = 2000 / TICK_MS;
 
 export type Observation = {
   readonly nowMs: number;
@@ -138,7 +140,8 @@ export function findPromotions(
     .map(({ id }) => id)
     .filter((id) => {
       const peer = raft.progress.get(id);
-      if (peer?.kind !== 'replicate' || !peer.recentActive) return false;
+      if (peer?.kind !== 'replicate') return false;
+      if (PROMOTION_QUIET_TICKS_MAX < peer.quietTicks) return false;
       return raft.lastIndex - peer.matchIndex <= PROMOTION_LAG_ENTRIES_MAX;
     });
 }

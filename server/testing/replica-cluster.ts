@@ -100,17 +100,17 @@ export class ReplicaCluster {
     return cluster;
   }
 
-  /** Opens a node, new or with what its disk holds, without starting it. */
-  async open(id: string): Promise<ClusterMember> {
-    assert(!this.#members.has(id), `${id} is open`);
+  /** Opens a node, new or with what its disk holds, without starting it. `name` tells apart two lives of one id. */
+  async open(id: string, name = id): Promise<ClusterMember> {
+    assert(!this.#members.has(name), `${name} is open`);
     const { logThread = 'inline', fsmMode = 'sync', settings, wrapStorage } = this.#options;
     // A node keeps its address for life, or two that return at once would never find each other.
-    const port = this.#ports.get(id) ?? 0;
+    const port = this.#ports.get(name) ?? 0;
     const network = createClusterNetwork({ host: '127.0.0.1', port, logger: silentLogger });
     await network.bind();
     const peers = cuttable(network);
-    this.#ports.set(id, network.port());
-    const opened = await openReplicaStorage(join(this.#directory, id), {
+    this.#ports.set(name, network.port());
+    const opened = await openReplicaStorage(join(this.#directory, name), {
       nodeId: id,
       logThread,
       fsmMode,
@@ -136,7 +136,7 @@ export class ReplicaCluster {
       onFatal: (error) => failures.push(error),
     });
     const member = { id, replica, network, peers, failures, disconnect };
-    this.#members.set(id, member);
+    this.#members.set(name, member);
     return member;
   }
 
@@ -209,6 +209,13 @@ export class ReplicaCluster {
     await this.stop(id);
     await rm(directory, { recursive: true });
     await rename(left, directory);
+  }
+
+  /** Stops a node and keeps its disk under `name`; its successor lives elsewhere. */
+  async setAside(id: string, name: string): Promise<void> {
+    await this.stop(id);
+    this.#ports.delete(id);
+    await rename(join(this.#directory, id), join(this.#directory, name));
   }
 
   /** Stops a node and removes what its disk holds; its successor lives elsewhere. */
