@@ -16,6 +16,9 @@ import { NEMESES, type NemesisName } from './stage.ts';
 
 const SECONDS_DEFAULT = 30;
 
+// Nodes and namespaces are ended by the handlers of `exit`, which a signal alone does not call.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
+
 process.exitCode = await main();
 
 async function main(): Promise<number> {
