@@ -63,7 +63,9 @@ export class NodeProcess {
   readonly proposals: Proposals;
   readonly reads: ReadRounds;
   readonly physical: PhysicalStore;
-  #isCompacted = 0;
+  /** What raft was told to be applied: it forgets nothing beyond. */
+  #reportedIndex: number;
+  #compactedIndex = 0;
 
   /** Opens what the disks hold. Rejects if it cannot be believed, or does not read. */
   static async start(id: NodeId, disks: NodeDisks, world: ProcessWorld): Promise<NodeProcess> {
@@ -108,6 +110,7 @@ export class NodeProcess {
     this.#log = this.#promising(log);
     this.#store = store;
     this.state = world.checker.stateOf(disks.store);
+    this.#reportedIndex = this.state.index;
     this.view.reset(recovery.snapshot.lastIncludedIndex, recovery.snapshot.lastIncludedTerm);
     for (const entry of recovery.entries) this.view.put(entry);
     this.proposals = new Proposals({
@@ -184,9 +187,9 @@ export class NodeProcess {
   }
 
   compact(index: number): void {
-    const target = Math.min(index, this.durableIndex);
-    if (target <= this.#isCompacted) return;
-    this.#isCompacted = target;
+    const target = Math.min(index, this.#reportedIndex);
+    if (target <= this.#compactedIndex) return;
+    this.#compactedIndex = target;
     this.#driver.enqueue({ kind: 'compact', index: target });
     this.#log.compact(target);
   }
@@ -263,6 +266,7 @@ export class NodeProcess {
         checker.onApplied(this, entries, refusals);
       },
       onDurable: (index) => {
+        this.#reportedIndex = index;
         this.#driver.enqueue({ kind: 'applied', index });
         const { trailingEntries, compactsBySize } = this.#world.plan;
         const isDue = this.view.index + 2 * trailingEntries < index;
