@@ -48,6 +48,7 @@ const endMs =
   values.minutes === undefined ? Infinity : Date.now() + 60_000 * Number(values.minutes);
 
 const startMs = Date.now();
+const startCpu = process.cpuUsage();
 const coverage = emptyCoverage();
 const failures: { readonly seed: number; readonly key: string }[] = [];
 
@@ -66,14 +67,17 @@ for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; s
 
 const seconds = (Date.now() - startMs) / 1000;
 const { totals } = coverage;
-const rate = Math.round((totals['events'] ?? 0) / seconds);
+const cpu = process.cpuUsage(startCpu);
+const cpuSeconds = (cpu.user + cpu.system) / 1e6;
+/** Per second of CPU: the machine may have others to serve. */
+const rate = Math.round((totals['events'] ?? 0) / cpuSeconds);
 if (values.json) {
-  console.log(JSON.stringify({ seconds, rate, failures, coverage }));
+  console.log(JSON.stringify({ seconds, cpuSeconds, rate, failures, coverage }));
 } else {
   if (values.report) console.log(formatCoverage(coverage));
   console.log(
     `${totals['seeds'] ?? 0} seeds clean, ${failures.length} failed, ${seconds.toFixed(1)} s, ` +
-      `${rate} events/s`,
+      `${cpuSeconds.toFixed(1)} s of CPU, ${rate} events a second of CPU`,
   );
 }
 

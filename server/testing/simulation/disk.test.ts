@@ -67,11 +67,14 @@ test('a failed sync drops what it was to write, and the next one proves nothing'
   expect(disk.read('/log/a').subarray(512).equals(bytes('a', 1024))).toBe(true);
 });
 
-test('rot flips one bit of a file that is not the last one', () => {
-  const disk = written();
-  expect(disk.rot(() => 0)).toBe(false);
-  disk.create('/log/b');
-  const before = disk.read('/log/a');
-  expect(disk.rot(() => 0.3)).toBe(true);
-  expect(disk.read('/log/a').equals(before)).toBe(false);
+test('rot flips one bit of a segment that is not the last one', () => {
+  const disk = new SimulatedDisk();
+  disk.writev(disk.create('/log/1.wal'), [bytes('a', 50)], 0);
+  expect(disk.rot(() => 0)).toBeUndefined();
+  disk.create('/log/2.wal');
+  disk.create('/log/spare');
+  const before = disk.read('/log/1.wal');
+  expect(disk.rot(() => 0.9)).toBe('/log/1.wal');
+  expect(disk.read('/log/1.wal').equals(before)).toBe(false);
+  expect(disk.holds('/log/1.wal')).toBe(true);
 });

@@ -70,14 +70,19 @@ export class SimulatedDisk implements LogFiles {
     this.#fault = undefined;
   }
 
-  /** Flips a bit of a durable file that is not the last one. Returns whether there was one. */
-  rot(draw: () => number): boolean {
-    const sealed = [...this.#files.keys()].toSorted().slice(0, -1);
-    const file = this.#files.get(sealed[Math.floor(draw() * sealed.length)] ?? '');
-    if (file === undefined || file.length === 0) return false;
+  /** Flips a bit of a segment that is not the last one. Returns which, if there was one. */
+  rot(draw: () => number): string | undefined {
+    const segments = [...this.#files.keys()].filter((path) => path.endsWith('.wal')).toSorted();
+    const path = segments[Math.floor(draw() * (segments.length - 1))];
+    const file = this.#files.get(path ?? '');
+    if (segments.length < 2 || file === undefined || file.length === 0) return undefined;
     const at = Math.floor(draw() * file.length);
     file.content[at] = (file.content[at] ?? 0) ^ (1 << Math.floor(draw() * 8));
-    return true;
+    return path;
+  }
+
+  holds(path: string): boolean {
+    return this.#files.has(path);
   }
 
   enter(): () => void {

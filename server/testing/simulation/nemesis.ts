@@ -61,7 +61,8 @@ export type NemesisAction = { readonly atUs: number } & (
   | { readonly kind: 'clockJump'; readonly target: Target; readonly byUs: number }
 );
 
-export const DISK_FAULTS = ['syncError', 'writeError', 'readError', 'noSpace'] as const;
+/** `rot` flips a bit of what was durable long ago: the one fault that ends a node for good. */
+export const DISK_FAULTS = ['syncError', 'writeError', 'readError', 'noSpace', 'rot'] as const;
 export type DiskFault = (typeof DISK_FAULTS)[number];
 
 export const NEMESES = [

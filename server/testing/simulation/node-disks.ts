@@ -13,6 +13,8 @@ export class NodeDisks {
   readonly snapshots = new Map<string, Buffer>();
   /** What the log was reported to hold durably. */
   readonly promised = new LogImage();
+  /** A segment with a flipped bit. As long as it is there, no process may start. */
+  rottenPath: string | undefined;
   hardState: HardState = { currentTerm: 0, votedFor: null, commitIndex: 0 };
   /** Appends that were begun and not reported, oldest first: some of them may be there as well. */
   underWay: LogAppend[] = [];

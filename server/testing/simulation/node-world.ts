@@ -12,6 +12,7 @@ import { setImmediate as afterPromises } from 'node:timers/promises';
 
 import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
+import { LogDamagedError } from '../../storage/log-recovery.ts';
 import { Random } from '../random.ts';
 import { Clients, type Asked } from './clients.ts';
 import type { RunOptions, RunReport } from './core-world.ts';
@@ -44,6 +45,8 @@ type Member = {
   clock: NodeClock;
   process: NodeProcess | undefined;
   isStarting: boolean;
+  /** Its disk is damaged. */
+  isLost: boolean;
   incarnation: number;
   pausedUntilUs: number;
   backlog: (() => void)[];
@@ -131,6 +134,7 @@ class NodeWorld {
       clock: new NodeClock(this.#queue, 0, (run) => run()),
       process: undefined,
       isStarting: false,
+      isLost: false,
       incarnation: 0,
       pausedUntilUs: 0,
       backlog: [],
@@ -195,7 +199,9 @@ class NodeWorld {
     assert(leader !== undefined);
     const hash = await leader.stateHash();
     for (const { id } of leader.raft.status().configuration.servers) {
-      const other = await this.#member(id).process?.stateHash();
+      const { process, isLost } = this.#member(id);
+      if (isLost) continue;
+      const other = await process?.stateHash();
       this.#checker.ledger.check('I5', other === hash, 'two nodes with equal index hash unequally');
     }
     const { model, ledger } = this.#checker;
@@ -266,7 +272,7 @@ class NodeWorld {
   }
 
   #start(member: Member): void {
-    if (member.process !== undefined || member.isStarting) return;
+    if (member.process !== undefined || member.isStarting || member.isLost) return;
     member.isStarting = true;
     member.incarnation += 1;
     member.pausedUntilUs = 0;
@@ -328,6 +334,12 @@ class NodeWorld {
 
   /** A disk that fails ends a node, as it should; everything else that does is a finding. */
   #onFatal(member: Member, error: unknown): void {
+    if (isDamage(error) && member.disks.rottenPath !== undefined) {
+      this.#count('node refused to start on a damaged log');
+      this.#kill(member, 'nothing', 0);
+      member.isLost = true;
+      return;
+    }
     if (!isOfDisk(error)) {
       this.#fail(error);
       return;
@@ -476,7 +488,7 @@ class NodeWorld {
         const member = this.#member(id);
         member.diskFreeAtUs = Math.max(member.diskFreeAtUs, nowUs + forUs);
       },
-      diskFault: (id, { fault }) => this.#member(id).disks.log.failNext(fault),
+      diskFault: (id, action) => this.#diskFault(this.#member(id), action),
       pause: (id, action) => this.#pause(this.#member(id), action),
       drift: (id, ppm) => {
         const member = this.#member(id);
@@ -486,6 +498,18 @@ class NodeWorld {
       clockJump: (id, byUs) => this.#member(id).clock.setWall(byUs / 1000),
       count: (name) => this.#count(name),
     };
+  }
+
+  /** Rot takes a node out for good, so that there is one at most, and enough others. */
+  #diskFault({ disks }: Member, { fault, draw }: ActionOf<'diskFault'>): void {
+    if (fault !== 'rot') return disks.log.failNext(fault);
+    const { nemesis, voterCount } = this.#plan;
+    const isBearable = voterCount >= 3 && nemesis.every(({ kind }) => kind !== 'configure');
+    const others = [...this.#members.values()];
+    if (!isBearable || others.some((each) => each.disks.rottenPath !== undefined)) return;
+    const draws = new Random(Math.floor(draw * 2 ** 31), 'rot');
+    disks.rottenPath = disks.log.rot(() => draws.next());
+    if (disks.rottenPath !== undefined) this.#count('disk: rot in a closed segment');
   }
 
   /** At once, or in the middle of what its log does next; at once, too, if it does nothing soon. */
@@ -547,6 +571,8 @@ class NodeWorld {
       member.diskFreeAtUs = this.#queue.nowUs;
       member.disks.log.failNext(undefined);
       if (member.pendingCrash !== undefined) this.#crashNow(member, member.pendingCrash);
+      // Damage is found when a log is opened, so this one is.
+      if (member.disks.rottenPath !== undefined) this.#kill(member, 'nothing', 0);
       this.#resume(member);
       this.#start(member);
     }
@@ -558,7 +584,8 @@ class NodeWorld {
     const { commitIndex, lastIndex, configuration, currentTerm } = leader.raft.status();
     if (commitIndex !== lastIndex || leader.view.termAt(lastIndex) !== currentTerm) return false;
     return configuration.servers.every(({ id }) => {
-      const process = this.#member(id).process;
+      const { process, isLost } = this.#member(id);
+      if (isLost) return true;
       return process?.state.index === lastIndex && process.durableIndex === lastIndex;
     });
   }
@@ -574,4 +601,8 @@ function isOfDisk(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const { code } = error as { code?: unknown };
   return code === 'EIO' || code === 'ENOSPC' || isOfDisk(error.cause);
+}
+
+function isDamage(error: unknown): boolean {
+  return error instanceof LogDamagedError;
 }

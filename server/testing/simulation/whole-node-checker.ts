@@ -59,6 +59,9 @@ export class WholeNodeChecker {
    * begin earlier than was asked: segments go as a whole, and later.
    */
   onRecovered(id: NodeId, disks: NodeDisks, recovered: OpenedLog['recovered']): void {
+    const { rottenPath } = disks;
+    const isWhole = rottenPath === undefined || !disks.log.holds(rottenPath);
+    this.ledger.check('I19', isWhole, 'a damaged segment was read as a whole one');
     const expected = copyOf(disks.promised);
     let { hardState } = disks;
     const candidates = [...disks.underWay];
@@ -69,7 +72,6 @@ export class WholeNodeChecker {
       applyAppend(expected, next);
       hardState = next.hardState ?? hardState;
     }
-    this.ledger.check('I19', true, '');
     disks.underWay = [];
     disks.hardState = recovered.hardState;
     disks.promised.reset(recovered.snapshot.index, recovered.snapshot.term);
