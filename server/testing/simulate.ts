@@ -4,6 +4,7 @@
  * and the exit code is 1.
  *
  * - `--world`: the raft core alone, which is fast, or whole nodes, which is deep.
+ * - `--row`: one kind of trouble alone (`simulation/rows.ts`).
  * - `--report` prints what the seeds have covered.
  * - `--trace` prints every event of every node.
  * - `--shrink` takes away what the failure does not need, and prints what is left: the nemesis, the
@@ -18,6 +19,7 @@ import { addCoverage, emptyCoverage, formatCoverage } from './simulation/coverag
 import { failureKey } from './simulation/failure.ts';
 import { runNodeWorld } from './simulation/node-world.ts';
 import { planOf, type Plan } from './simulation/plan.ts';
+import { ROWS, type Row } from './simulation/rows.ts';
 import { Script } from './simulation/script.ts';
 import { shrink } from './simulation/shrink.ts';
 
@@ -32,9 +34,11 @@ const { values } = parseArgs({
     stop: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     world: { type: 'string', default: 'core' },
+    row: { type: 'string' },
   },
 });
 
+const row = rowNamed(values.row);
 const isNodeWorld = values.world === 'node';
 const traced: RunOptions = values.trace ? { onEvent: (line) => console.log(line) } : {};
 const firstSeed = wholeNumber('seed', values.seed);
@@ -54,7 +58,7 @@ const failures: { readonly seed: number; readonly key: string }[] = [];
 
 for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; seed += 1) {
   try {
-    const report = await run(planOf(seed), traced);
+    const report = await run(planOf(seed, row), traced);
     addCoverage(coverage, report.coverage);
     if (seedCount === 1 && !values.json) console.log(`seed ${seed}: trace ${report.traceHash}`);
   } catch (error) {
@@ -86,11 +90,12 @@ async function run(plan: Plan, options: RunOptions): Promise<RunReport> {
 }
 
 async function reportFailure(seed: number, error: unknown): Promise<void> {
-  const world = isNodeWorld ? ' --world node' : '';
+  const world =
+    (isNodeWorld ? ' --world node' : '') + (values.row === undefined ? '' : ` --row ${values.row}`);
   console.error(error);
   console.error(`seed ${seed} failed; replay it with: npm run sim --${world} --seed ${seed}`);
   if (!values.shrink) return;
-  const small = await shrink(planOf(seed), failureKey(error), (plan) => run(plan, {}));
+  const small = await shrink(planOf(seed, row), failureKey(error), (plan) => run(plan, {}));
   console.error(
     `${small.runs} runs later, ${small.plan.nemesis.length} nemesis actions and ` +
       `${small.plan.operations.length} operations are left:`,
@@ -106,6 +111,15 @@ async function reportFailure(seed: number, error: unknown): Promise<void> {
     // It fails again, which is what it was shrunk for.
   }
   console.error(script.text());
+}
+
+function rowNamed(name: string | undefined): Row | undefined {
+  if (name === undefined) return undefined;
+  const found = ROWS[name];
+  if (found === undefined) {
+    throw new RangeError(`Cannot find --row "${name}": one of ${Object.keys(ROWS).join(', ')}`);
+  }
+  return found;
 }
 
 function wholeNumber(name: string, text: string): number {

@@ -7,6 +7,7 @@ import { runCoreWorld, type RunReport } from './core-world.ts';
 import { addCoverage, emptyCoverage } from './coverage.ts';
 import { PARTITION_KINDS } from './partitions.ts';
 import { planOf } from './plan.ts';
+import { ROWS } from './rows.ts';
 
 const SEEDS_PER_TEST = 20;
 const BATCHES = 10;
@@ -54,6 +55,15 @@ describe('a simulated cluster keeps every invariant and recovers', () => {
     const idle = Object.keys(evaluations).filter((id) => evaluations[id] === 0);
     // What only a real disk does is the node world's.
     expect(idle).toEqual(['I19']);
+  });
+});
+
+describe('each kind of trouble alone', () => {
+  test.each(Object.keys(ROWS))('%s', (name) => {
+    for (let seed = 1; seed <= 8; seed += 1) {
+      const report = runCoreWorld(planOf(seed, ROWS[name]));
+      expect(report.committedCount).toBeGreaterThan(0);
+    }
   });
 });
 

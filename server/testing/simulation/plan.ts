@@ -12,6 +12,7 @@ import type { CommitNotify } from '../../raft/replication.ts';
 import { Random } from '../random.ts';
 import { NEMESES, planNemesis, type Nemesis, type NemesisAction } from './nemesis.ts';
 import type { NetworkPlan } from './network.ts';
+import type { Row } from './rows.ts';
 
 /** A client's request: to the leader it believes in, or to just any node. */
 export type Operation = {
@@ -62,7 +63,7 @@ export function nodeIds({ voterCount, spareCount }: Plan): NodeId[] {
   return Array.from({ length: voterCount + spareCount }, (_, position) => `n${position + 1}`);
 }
 
-export function planOf(seed: number): Plan {
+export function planOf(seed: number, row?: Row): Plan {
   const random = new Random(seed, 'plan');
   const heartbeatTicks = random.between(1, 3);
   const electionTicks = heartbeatTicks * random.between(4, 8);
@@ -88,10 +89,10 @@ export function planOf(seed: number): Plan {
     compactsBySize: random.chance(0.7),
     storeMode: random.chance(0.5) ? 'sync' : 'overlay',
     chaosUs,
-    network: planNetwork(random),
+    network: { ...planNetwork(random), ...row?.network },
     diskUsMax: random.pick([0, 2_000, 10_000, 40_000]),
     nemesis: planNemesis(new Random(seed, 'nemesis'), {
-      enabled: drawNemeses(random),
+      enabled: row === undefined ? drawNemeses(random) : new Set(row.nemeses),
       untilUs: chaosUs,
       periodUs: random.between(20_000, 300_000),
       nodeCount: voterCount + spareCount,
