@@ -123,10 +123,11 @@ export class Reads {
    * whatever was committed before that answer left lies at or below `index`.
    */
   onFresh(round: number, index: number): void {
-    const newest = this.#answers.findLast((answer) => answer.round <= round);
-    if (newest === undefined) return;
+    // Not an earlier one: a process that was started since may have answered that one, late.
+    const named = this.#answers.find((answer) => answer.round === round);
     this.#answers = this.#answers.filter((answer) => round < answer.round);
-    this.refresh({ asOfMs: newest.sentMs, index });
+    if (named === undefined) return;
+    this.refresh({ asOfMs: named.sentMs, index });
   }
 
   refresh(freshness: Freshness): void {

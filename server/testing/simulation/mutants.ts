@@ -370,7 +370,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "freshness is counted from the leader's word",
     file: 'raft/reads.js',
-    find: 'this.refresh({ asOfMs: newest.sentMs, index });',
+    find: 'this.refresh({ asOfMs: named.sentMs, index });',
     replace: 'this.refresh({ asOfMs: this.#nowMs, index });',
     world: 'core',
   },
