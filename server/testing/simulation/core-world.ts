@@ -80,8 +80,8 @@ class CoreWorld {
   readonly #trace: Trace;
   readonly #script: Script | undefined;
   readonly #transitions = new Transitions();
-  /** The incarnation of the receiver when a packet was sent. */
-  readonly #sentTo = new WeakMap<Envelope, number>();
+  /** The incarnations that took heartbeats. */
+  readonly #takers = new WeakMap<Envelope, number>();
   #isHealthy = false;
   /** The term in which the healthy cluster took a proposal; one is enough. */
   #freshTerm = 0;
@@ -108,7 +108,7 @@ class CoreWorld {
     const world = { queue: this.#queue, random: new Random(seed, 'network') };
     this.#network = new Network(plan.network, world, {
       deliver: (sent) => this.#deliver(sent),
-      deliverAgain: (sent) => this.#receiveAgain(sent),
+      deliverAgain: (sent) => this.#receive(sent),
       lose: (sent, isNoticed) => this.#onLost(sent, isNoticed),
       isRunning: (id) => this.#member(id).node.isRunning,
       // Messages are objects here. The node world hands bytes to the real decoder.
@@ -335,7 +335,6 @@ class CoreWorld {
     this.#checker.onSend(from.node, message);
     const packet = from.node.envelope(message);
     this.#script?.send(packet, this.#member(message.to).node.isRunning);
-    this.#sentTo.set(packet, this.#member(message.to).incarnation);
     const sent = { packet, from: message.from, to: message.to };
     this.#network.send(
       sent,
@@ -353,16 +352,21 @@ class CoreWorld {
   }
 
   /**
-   * Old packets may come again, even to a process that was not there when they were sent. Heartbeats
-   * may not: freshness rests on that a server answers each of them once, which a process that was
-   * started since cannot know. (A connection belongs to one process, and TLS admits no replay.)
+   * Packets may come again, even to a process that was not there when they were sent. A heartbeat
+   * that one process has taken no other one gets: freshness rests on that a server answers each of
+   * them once, which a process that was started since cannot know. (TLS over TCP repeats nothing.)
    */
-  #receiveAgain(sent: Sent<Envelope>): void {
-    const isOfProcess = this.#sentTo.get(sent.packet) === this.#member(sent.to).incarnation;
-    if (isOfProcess || sent.packet.message.kind !== 'heartbeat') this.#receive(sent);
+  #isTakenByAnother({ packet, to }: Sent<Envelope>): boolean {
+    if (packet.message.kind !== 'heartbeat') return false;
+    const { incarnation } = this.#member(to);
+    const taker = this.#takers.get(packet);
+    this.#takers.set(packet, taker ?? incarnation);
+    return taker !== undefined && taker !== incarnation;
   }
 
-  #receive({ packet, to }: Sent<Envelope>): void {
+  #receive(sent: Sent<Envelope>): void {
+    const { packet, to } = sent;
+    if (this.#isTakenByAnother(sent)) return;
     const member = this.#member(to);
     this.#input(member, () => {
       const { node } = member;

@@ -376,7 +376,7 @@ class NodeWorld {
   }
 
   #send(message: Message): void {
-    const packet = packetOf(message, this.#member(message.to).incarnation);
+    const packet = packetOf(message);
     this.#network.send({ packet, from: message.from, to: message.to }, packet.frame.length);
   }
 
@@ -394,9 +394,10 @@ class NodeWorld {
     }
     if (packet.kind === 'message') {
       const message = messageOf({ packet, from, to });
-      // See `core-world.ts`: a heartbeat does not come again to another process.
-      if (isAgain && message.kind === 'heartbeat' && packet.incarnation !== member.incarnation) {
-        return;
+      // See `core-world.ts`: what one process has taken does not come to another.
+      if (message.kind === 'heartbeat') {
+        packet.taker ??= member.incarnation;
+        if (packet.taker !== member.incarnation) return;
       }
       this.#onNode(member, () => process.receive(message));
       return;

@@ -11,8 +11,8 @@ export type Packet =
   | {
       readonly kind: 'message';
       readonly frame: Buffer;
-      /** Of the receiver when it was sent. */
-      readonly incarnation: number;
+      /** The incarnation that received it first. */
+      taker: number | undefined;
     }
   | { readonly kind: 'snapshot'; readonly message: InstallSnapshot; readonly bytes: Buffer };
 
@@ -20,9 +20,9 @@ const FRAME_LENGTH_BYTES = 4;
 /** Of a record, what its checksum covers beside the command. */
 const CHECKSUMMED_HEADER_BYTES = 13;
 
-export function packetOf(message: Message, incarnation: number): Packet & { kind: 'message' } {
+export function packetOf(message: Message): Packet & { kind: 'message' } {
   const frame = Buffer.concat(encodeMessage(message)).subarray(FRAME_LENGTH_BYTES);
-  return { kind: 'message', frame, incarnation };
+  return { kind: 'message', frame, taker: undefined };
 }
 
 export function messageOf({ packet, from, to }: Sent<Packet & { kind: 'message' }>): Message {
