@@ -18,6 +18,7 @@ const READ_TIMEOUT_MS = 500;
 const CLIENT_TIMEOUT_MS = 1_500;
 const ATTEMPTS_MAX = 4;
 const RETRY_US = 30_000;
+const WOKEN_CLIENT = 50;
 const LEVELS = ['stale', 'linearizable', 'linearizable', 'bounded', 'session'] as const;
 
 export type Asked = { readonly process: NodeProcess; readonly id: NodeId };
@@ -26,9 +27,19 @@ export type ClientWorld = {
   readonly queue: EventQueue;
   /** Whom an operation goes to, if a client can reach anybody. */
   choose(operation: Operation, attempt: number): Asked | undefined;
+  /** Runs a request on that node: later if it is paused, and never if it dies before. */
+  ask(id: NodeId, run: () => void): void;
   /** Calls back when that node dies. */
   onDeath(id: NodeId, run: () => void): void;
   onFailure(error: unknown): void;
+};
+
+/** `client` is the process of the history. */
+type ReadAsk = {
+  readonly client: number;
+  readonly key: string;
+  readonly level: ReadLevel;
+  readonly boundMs: number;
 };
 
 type Client = {
@@ -69,27 +80,45 @@ export class Clients {
       });
   }
 
+  /** What a node is asked first when its host wakes up: nobody else knows how long it slept. */
+  askWoken(asked: Asked): void {
+    const key = keyOf({ pick: 0 }, 0);
+    const ask = { client: WOKEN_CLIENT, key, level: 'bounded', boundMs: 60 } as const;
+    this.#readFrom(asked, this.#client(WOKEN_CLIENT), ask).catch((error: unknown) =>
+      this.#world.onFailure(error),
+    );
+  }
+
   async #read(client: Client, operation: Operation): Promise<void> {
     const asked = this.#world.choose(operation, 0);
     if (asked === undefined) return;
     const level = LEVELS[Math.floor(operation.pick * 97) % LEVELS.length] ?? 'stale';
-    const key = keyOf(operation, 0);
-    const invokedNs = this.#nowNs();
     const boundMs = 50 + Math.floor(operation.pick * 500);
+    const ask = { client: operation.client, key: keyOf(operation, 0), level, boundMs };
+    await this.#readFrom(asked, client, ask);
+  }
+
+  async #readFrom(
+    asked: Asked,
+    client: Client,
+    { client: process, key, level, boundMs }: ReadAsk,
+  ): Promise<void> {
+    const invokedNs = this.#nowNs();
+    const { token } = client;
     const outcome = await this.#attempt(asked, () =>
-      readAt(asked.process, { level, key, boundMs, token: client.token }),
+      readAt(asked.process, { level, key, boundMs, token }),
     );
     this.#count(`read ${level} ${outcome.kind}`);
     if (level === 'session' && outcome.kind === 'ok') {
       client.token = Math.max(client.token, outcome.index ?? 0);
     }
     this.history.push({
-      process: operation.client,
+      process,
       key,
       call: {
         kind: 'read',
         level,
-        token: level === 'session' ? client.token : undefined,
+        token: level === 'session' ? token : undefined,
         boundNs: level === 'bounded' ? boundMs * 1e6 : undefined,
       },
       outcome,
@@ -147,9 +176,11 @@ export class Clients {
         resolve({ kind: 'unknown', reason: 'timeout' }),
       );
       this.#world.onDeath(asked.id, () => resolve({ kind: 'unknown', reason: 'connection lost' }));
-      run().then(resolve, (error: unknown) => {
-        if (error instanceof ServerError) resolve(outcomeOf(error));
-        else this.#world.onFailure(error);
+      this.#world.ask(asked.id, () => {
+        run().then(resolve, (error: unknown) => {
+          if (error instanceof ServerError) resolve(outcomeOf(error));
+          else this.#world.onFailure(error);
+        });
       });
     });
   }
@@ -182,7 +213,7 @@ export class Clients {
   }
 }
 
-function keyOf({ pick }: Operation, offset: number): string {
+function keyOf({ pick }: Pick<Operation, 'pick'>, offset: number): string {
   return `k${(Math.floor(pick * 1009) + offset) % KEYS}`;
 }
 

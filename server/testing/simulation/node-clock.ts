@@ -37,6 +37,10 @@ export class NodeClock implements Clock {
     this.#rate = 1 + ppm / 1e6;
   }
 
+  get isStanding(): boolean {
+    return this.#isStanding;
+  }
+
   stand(): void {
     this.#rebase();
     this.#isStanding = true;

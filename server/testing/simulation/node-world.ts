@@ -12,7 +12,6 @@ import { setImmediate as afterPromises } from 'node:timers/promises';
 
 import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
-import { LogDamagedError } from '../../storage/log-recovery.ts';
 import { Random } from '../random.ts';
 import { Clients, type Asked } from './clients.ts';
 import type { RunOptions, RunReport } from './core-world.ts';
@@ -24,6 +23,7 @@ import { server, wantedServers } from './membership-changes.ts';
 import { Network, type Sent } from './network.ts';
 import { NodeClock } from './node-clock.ts';
 import { NodeDisks } from './node-disks.ts';
+import { isDamage, isOfDisk, type Member } from './node-member.ts';
 import { NodeProcess } from './node-process.ts';
 import { messageOf, packetOf, tryCorrupted, type Packet } from './packets.ts';
 import { nodeIds, type Operation, type Plan } from './plan.ts';
@@ -37,26 +37,6 @@ const HEALTHY_DISK_US = 1_000;
 const EVENTS_MAX = 2_000_000;
 /** A node that could not open its disk is tried again. */
 const REOPEN_US = 100_000;
-
-type Member = {
-  readonly id: NodeId;
-  readonly disks: NodeDisks;
-  readonly jitter: Random;
-  clock: NodeClock;
-  process: NodeProcess | undefined;
-  isStarting: boolean;
-  /** Its disk is damaged. */
-  isLost: boolean;
-  incarnation: number;
-  pausedUntilUs: number;
-  backlog: (() => void)[];
-  diskFreeAtUs: number;
-  driftPpm: number;
-  wasMember: boolean;
-  onDeath: (() => void)[];
-  /** Loss of a crash that comes in the middle of a disk operation. */
-  pendingCrash: ActionOf<'crash'> | undefined;
-};
 
 export async function runNodeWorld(plan: Plan, options: RunOptions = {}): Promise<RunReport> {
   return new NodeWorld(plan, options).run();
@@ -103,6 +83,7 @@ class NodeWorld {
     this.#clients = new Clients({
       queue: this.#queue,
       choose: (operation, attempt) => this.#choose(operation, attempt),
+      ask: (id, run) => this.#onNode(this.#member(id), run),
       onDeath: (id, run) => this.#member(id).onDeath.push(run),
       onFailure: (error) => this.#fail(error),
     });
@@ -534,7 +515,10 @@ class NodeWorld {
 
   #resume(member: Member): void {
     if (this.#queue.nowUs < member.pausedUntilUs) return;
+    const hasSlept = member.clock.isStanding;
     member.clock.go();
+    const { process, id } = member;
+    if (hasSlept && process !== undefined) this.#clients.askWoken({ process, id });
     for (const run of member.backlog.splice(0)) this.#onNode(member, run);
   }
 
@@ -596,14 +580,4 @@ class NodeWorld {
     assert(member !== undefined, 'a message from or to nobody');
     return member;
   }
-}
-
-function isOfDisk(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const { code } = error as { code?: unknown };
-  return code === 'EIO' || code === 'ENOSPC' || isOfDisk(error.cause);
-}
-
-function isDamage(error: unknown): boolean {
-  return error instanceof LogDamagedError;
 }
