@@ -8,7 +8,14 @@
  * who named which entry) grows with the run; what is known of a node is its watermark.
  */
 
-import type { Entry, HardState, Message, NodeId, Ready } from '../../raft/message.ts';
+import type {
+  Configuration,
+  Entry,
+  HardState,
+  Message,
+  NodeId,
+  Ready,
+} from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
 import { chainDigest, type LogImage } from '../simulated-node.ts';
 import { ConfigurationHistory, isMajority } from './configuration-history.ts';
@@ -44,6 +51,8 @@ type Watermark = {
   /** The same when its output was last taken, and the end of its log then. */
   handedOutTerm: number;
   handedOutIndex: number;
+  /** In force when it began to stand in its term: it asks these voters, whatever is applied since. */
+  campaign: { readonly term: number; readonly configuration: Configuration } | undefined;
   /** The term of a `timeoutNow` that it was given. */
   calledInTerm: number;
   configuration: RaftStatus['configuration'] | undefined;
@@ -125,6 +134,7 @@ export class SafetyChecker {
       ledTerm: 0,
       handedOutTerm: 0,
       handedOutIndex: 0,
+      campaign: undefined,
       calledInTerm: 0,
       configuration: undefined,
       checkedIndex: index,
@@ -328,6 +338,7 @@ export class SafetyChecker {
 
   #onCandidacy({ id }: ObservedNode, status: RaftStatus, watermark: Watermark): void {
     const { configuration, currentTerm } = status;
+    watermark.campaign = { term: currentTerm, configuration };
     if (watermark.calledInTerm === currentTerm - 1) return;
     const hasConsent = isMajority(
       configuration,
@@ -337,14 +348,17 @@ export class SafetyChecker {
   }
 
   #checkLeading(node: ObservedNode, status: RaftStatus, watermark: Watermark): void {
-    if (watermark.ledTerm !== status.currentTerm) this.#onElected(node, status);
+    if (watermark.ledTerm !== status.currentTerm) this.#onElected(node, status, watermark);
     for (const [, row] of status.progress) {
       this.ledger.check('I16', row.matchIndex < row.nextIndex, 'next is not beyond match');
       this.ledger.check('I16', row.matchIndex <= status.lastIndex, 'a match beyond the log');
     }
   }
 
-  #onElected(node: ObservedNode, { currentTerm, configuration }: RaftStatus): void {
+  #onElected(node: ObservedNode, status: RaftStatus, { campaign }: Watermark): void {
+    const { currentTerm } = status;
+    const isOfTerm = campaign?.term === currentTerm;
+    const configuration = isOfTerm ? campaign.configuration : status.configuration;
     this.#checkLeader(currentTerm, node.id);
     this.electionCount += 1;
     this.contact.onElected(node.id);
