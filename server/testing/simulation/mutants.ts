@@ -427,8 +427,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'the checksum of a record is not compared',
     file: 'storage/record.js',
-    find: 'if (crc32(bytes.subarray(PREFIX_BYTES)) !== bytes.readUInt32LE(4))',
-    replace: 'if (false)',
+    find: 'return crc32(bytes.subarray(PREFIX_BYTES)) === bytes.readUInt32LE(4);',
+    replace: 'return true;',
     world: 'node',
   },
   {
@@ -441,15 +441,15 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a write that another leader overwrote is acknowledged',
     file: 'replica/proposals.js',
-    find: 'if (proposal.term !== term)',
+    find: 'if (inFlight.term !== term)',
     replace: 'if (false)',
     world: 'node',
   },
   {
     name: 'a write below a snapshot is acknowledged',
     file: 'replica/proposals.js',
-    find: "this.#abandon(each, proposal, 'a snapshot replaced its entry');",
-    replace: 'this.applied(each, proposal.term);',
+    find: "this.#abandon(each, inFlight, 'a snapshot replaced its entry');",
+    replace: 'this.applied(each, inFlight.term);',
     world: 'node',
   },
   {
