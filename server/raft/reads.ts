@@ -31,7 +31,8 @@ export class Reads {
   #term = 0;
   #leaderId: NodeId | null = null;
   readonly #forwarded = new Set<number>();
-  #answers: { readonly round: number; readonly sentMs: number }[] = [];
+  /** `lastRound` is beyond `round` only in the last one, once there is no room for more. */
+  #answers: { readonly round: number; lastRound: number; readonly sentMs: number }[] = [];
   /** The last round of this term that was answered. */
   #answeredRound = 0;
   #readStates: ReadState[] = [];
@@ -115,7 +116,10 @@ export class Reads {
     // A heartbeat that comes once more is old: the leader's answer is about the first one.
     if (round <= this.#answeredRound) return;
     this.#answeredRound = round;
-    if (this.#answers.length < ANSWERS_MAX) this.#answers.push({ round, sentMs: this.#nowMs });
+    const last = this.#answers.at(-1);
+    // What is known of an earlier answer holds for a later one, too.
+    if (last !== undefined && ANSWERS_MAX <= this.#answers.length) last.lastRound = round;
+    else this.#answers.push({ round, lastRound: round, sentMs: this.#nowMs });
   }
 
   /**
@@ -123,9 +127,9 @@ export class Reads {
    * whatever was committed before that answer left lies at or below `index`.
    */
   onFresh(round: number, index: number): void {
-    // Not an earlier one: a process that was started since may have answered that one, late.
-    const named = this.#answers.find((answer) => answer.round === round);
-    this.#answers = this.#answers.filter((answer) => round < answer.round);
+    // Only this process's own answer: one that it gave late to an earlier round was not meant.
+    const named = this.#answers.find((each) => each.round <= round && round <= each.lastRound);
+    this.#answers = this.#answers.filter((each) => round < each.lastRound);
     if (named === undefined) return;
     this.refresh({ asOfMs: named.sentMs, index });
   }
