@@ -53,6 +53,8 @@ type Watermark = {
   handedOutIndex: number;
   /** In force when it began to stand in its term: it asks these voters, whatever is applied since. */
   campaign: { readonly term: number; readonly configuration: Configuration } | undefined;
+  /** Those in force while it is a pre-candidate: it counts by the one in which it began to ask. */
+  asked: Configuration[];
   /** The term of a `timeoutNow` that it was given. */
   calledInTerm: number;
   configuration: RaftStatus['configuration'] | undefined;
@@ -135,6 +137,7 @@ export class SafetyChecker {
       handedOutTerm: 0,
       handedOutIndex: 0,
       campaign: undefined,
+      asked: [],
       calledInTerm: 0,
       configuration: undefined,
       checkedIndex: index,
@@ -295,6 +298,13 @@ export class SafetyChecker {
     ledger.check('I8', watermark.firstIndex <= status.firstIndex, 'the snapshot index went back');
     ledger.check('I9', status.appliedIndex <= status.commitIndex, 'applied before committed');
     ledger.check('I9', status.commitIndex <= status.lastIndex, 'committed beyond the log');
+    if (status.role === 'preCandidate') {
+      if (watermark.asked.at(-1) !== status.configuration) {
+        watermark.asked.push(status.configuration);
+      }
+    } else if (status.role !== 'candidate') {
+      watermark.asked = [];
+    }
     if (status.role === 'candidate' && watermark.term < status.currentTerm) {
       this.#onCandidacy(node, status, watermark);
     }
@@ -340,10 +350,10 @@ export class SafetyChecker {
     const { configuration, currentTerm } = status;
     watermark.campaign = { term: currentTerm, configuration };
     if (watermark.calledInTerm === currentTerm - 1) return;
-    const hasConsent = isMajority(
-      configuration,
-      (voter) => voter === id || this.#consents.has(`${voter}:${id}:${currentTerm}`),
-    );
+    const consents = (voter: NodeId): boolean =>
+      voter === id || this.#consents.has(`${voter}:${id}:${currentTerm}`);
+    const asked = [...watermark.asked, configuration];
+    const hasConsent = asked.some((each) => isMajority(each, consents));
     this.ledger.check('I23', hasConsent, 'a server stands that nobody asked to');
   }
 
