@@ -148,13 +148,14 @@ export class Barrier {
       try {
         result = await change(transaction);
       } catch (error) {
-        // What it judged by may have changed under it: then it has judged nothing.
-        if (this.#stillReads(reads)) throw error;
+        if (await this.#isUpheld({ reads, ...transaction.finish(), operations: [] })) throw error;
         continue;
       }
       const { operations, lists } = transaction.finish();
-      // What was only read needs no place in the log.
-      if (operations.length === 0) return result;
+      if (operations.length === 0) {
+        if (await this.#isUpheld({ reads, operations, lists })) return result;
+        continue;
+      }
       const outcome = await this.#commit({ reads, operations, lists }, origin?.(result));
       if (outcome.kind === 'applied') return result;
       if (outcome.kind !== 'conflict') throw new RefusedRequest(outcome.kind);
@@ -249,6 +250,16 @@ export class Barrier {
       list: (prefix, page) => this.list(prefix, page),
       requireWritable: () => this.requireWritable(),
     });
+  }
+
+  /**
+   * Whether what was judged by these reads, and wrote nothing, may be told. What it judged by may
+   * have changed under it: then it has judged nothing. On the active node only the log knows, for
+   * it may be deposed and have missed what the next one acknowledged.
+   */
+  async #isUpheld(effects: Effects): Promise<boolean> {
+    if (this.#readOnly) return this.#stillReads(effects.reads);
+    return (await this.#commit(effects, undefined)).kind === 'applied';
   }
 
   #stillReads(reads: ReadonlyMap<string, Uint8Array | undefined>): boolean {

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { ServerError } from '../errors.ts';
 import { createMemoryCluster } from '../testing/memory-physical.ts';
 import type { MemoryNode } from '../testing/memory-physical.ts';
 import { ROOT_NAMESPACE } from './backend.ts';
@@ -94,7 +95,26 @@ describe('transact()', () => {
     expect(reads).toEqual([true, true]);
   });
 
-  test('what is only read needs no place in the log, and none on a standby', async () => {
+  test('what comes to nothing is told only by who still leads', async () => {
+    const { barrier, node } = await openBarrier();
+    await barrier.put('a', Buffer.from('1'));
+    const before = node.physical.appliedIndex();
+    expect(await barrier.transact((transaction) => numberAt(transaction, 'a'))).toBe(1);
+    expect(node.physical.appliedIndex()).toBe(before + 1);
+
+    const { commit } = node.physical;
+    const deposed = new ServerError('no-leader', 'not the leader');
+    vi.spyOn(node.physical, 'commit').mockRejectedValue(deposed);
+    await expect(barrier.transact(() => undefined)).rejects.toBe(deposed);
+    const refusal = (): never => {
+      throw new ServerError('invalid-request', 'check-and-set parameter did not match');
+    };
+    await expect(barrier.transact(refusal)).rejects.toBe(deposed);
+    vi.mocked(node.physical.commit).mockImplementation(commit);
+    await expect(barrier.transact(refusal)).rejects.toMatchObject({ code: 'invalid-request' });
+  });
+
+  test('what is only read needs no place in the log of a standby', async () => {
     const { barrier, node } = await openBarrier();
     await barrier.put('a', Buffer.from('1'));
     barrier.setReadOnly(true);
