@@ -18,9 +18,15 @@ describe('parseDurationSeconds()', () => {
     ['1d12h', undefined],
     [true, undefined],
     ['9999999999999', undefined],
+    ['1.h', 3600],
+    ['1.5.5h', undefined],
   ];
   test.each(rows)('%j', (input, seconds) => {
     expect(parseDurationSeconds(input)).toBe(seconds);
+  });
+
+  test('a long text is refused in one pass', () => {
+    expect(parseDurationSeconds(`${'1'.repeat(3_000_000)}x`)).toBeUndefined();
   });
 });
 

@@ -39,7 +39,8 @@ function parseText(text: string): number | undefined {
   if (text === '') return 0;
   if (/^[+-]?\d+$/.test(text)) return Number(text);
   if (/^[+-]?\d+d$/.test(text)) return Number(text.slice(0, -1)) * 86_400;
-  if (!/^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined;
+  // One way to read each digit: else a long text that is no duration takes its length squared.
+  if (!/^[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/.test(text)) return undefined;
   let seconds = 0;
   for (const [, amount, unit] of text.matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) {
     seconds += Number(amount) * (SECONDS_PER_UNIT[unit ?? ''] ?? Number.NaN);

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 
 import { afterEach, describe, expect, test } from 'vitest';
@@ -117,6 +118,16 @@ describe('requests', () => {
     const received = await talk(open(await listen()), text);
     expect(received).toMatch(/^HTTP\/1\.1 204 No Content\r\n/);
     expect(received).not.toMatch(/content-length|transfer-encoding|<GET/i);
+  });
+
+  test('an answer that is a stream is sent, whatever comes with the question', async () => {
+    const streamed = async ({ stream }: Incoming): Promise<Answer> => {
+      const answer = [Buffer.from(stream === undefined ? '<held>' : '<streamed>')];
+      return { status: 200, headers: [], body: '', stream: Readable.from(answer) };
+    };
+    const server = await listen({ handler: { handle: streamed, errorAnswer } });
+    const text = request('GET', '/v1/sys/storage/raft/snapshot', 'Content-Length: 4\r\n', 'body');
+    expect(await talk(open(server), text, '<')).toContain('<held>');
   });
 
   test('text beyond ASCII has its length in bytes', async () => {

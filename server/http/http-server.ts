@@ -52,7 +52,7 @@ const KEEP_ALIVE_TIMEOUT_MS = 300_000;
 const HEADER_BYTES_MAX = 32 * 1024;
 const HEADERS_MAX = 100;
 const SHUTDOWN_MS = 10_000;
-/** Bodies that are no JSON and have a limit of their own (internal/http/util.go). */
+/** Bodies of writes that are no JSON and have a limit of their own (internal/http/util.go). */
 const STREAMED = /^\/v1\/sys\/storage\/raft\/snapshot(?:-force)?(?:\?|$)/;
 /** After an early refusal: how long, and how much, a client may go on sending before it is cut off. */
 const LINGER_MS = 500;
@@ -112,7 +112,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       void answer(request, response, { method, head, body: EMPTY_BODY });
       return;
     }
-    if (STREAMED.test(request.url ?? '')) {
+    const isWrite = method === 'POST' || method === 'PUT';
+    if (isWrite && STREAMED.test(request.url ?? '')) {
       const stream = request.iterator({ destroyOnReturn: false });
       void answer(request, response, { method, head, body: EMPTY_BODY, stream });
       return;

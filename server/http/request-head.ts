@@ -123,6 +123,10 @@ function bearerToken(authorization: string): string {
 
 /** `/a/b` is `a/b/`; empty, `/` and `root` are the root namespace (OpenBao `namespace.Canonicalize`). */
 function canonicalNamespace(value: string): string {
-  const trimmed = value.replace(/^\/+|\/+$/g, '');
+  // Not by a pattern, which would look for the end behind each of many slashes.
+  let [start, end] = [0, value.length];
+  while (value[start] === '/') start += 1;
+  while (start < end && value[end - 1] === '/') end -= 1;
+  const trimmed = value.slice(start, end);
   return trimmed === '' || trimmed === 'root' ? '' : `${trimmed}/`;
 }

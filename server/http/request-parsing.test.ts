@@ -88,6 +88,7 @@ describe('headers', () => {
     { raw: ['Authorization', 'Basic czpi'], head: { token: '' } },
     { raw: ['X-Vault-Namespace', ''], head: { namespacePath: '' } },
     { raw: ['X-Vault-Namespace', 'root'], head: { namespacePath: '' } },
+    { raw: ['X-Vault-Namespace', '///'], head: { namespacePath: '' } },
     { raw: ['X-Vault-Namespace', '/a/b/'], head: { namespacePath: 'a/b/' } },
     { raw: ['Content-Length', '12'], head: { contentLength: 12, isChunked: false } },
     { raw: ['Transfer-Encoding', 'chunked'], head: { contentLength: -1, isChunked: true } },
