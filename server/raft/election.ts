@@ -51,6 +51,7 @@ export class Election {
   readonly #log: Log;
   readonly #outbox: Outbox;
   readonly #timer: ElectionTimer;
+  readonly #electionTicks: number;
   #currentTerm: number;
   #votedFor: NodeId | null;
   #role: Role = 'follower';
@@ -59,10 +60,10 @@ export class Election {
   #campaign: Campaign | undefined;
   readonly #areLeasesInUse: boolean;
   /**
-   * Before its restart this server may have answered a leader that counts on its refusal of votes
-   * now, so with leases it behaves for an election timeout as if it had just heard from one.
+   * With leases: so long a leader that was answered may count on this server to refuse its vote,
+   * whatever term it has learned of since. So also after a start, which forgets who was answered.
    */
-  #forgetfulTicks: number;
+  #promisedTicks: number;
 
   constructor(
     options: Recovered & {
@@ -83,8 +84,10 @@ export class Election {
     this.#votedFor = votedFor;
     this.#quorum = new Quorum(options.configuration);
     this.#areLeasesInUse = options.leaseMs > 0;
-    const isFirstStart = currentTerm === 0;
-    this.#forgetfulTicks = options.leaseMs === 0 || isFirstStart ? 0 : options.electionTicks;
+    this.#electionTicks = options.electionTicks;
+    // Who has yet to join may have answered a leader, too, and lost the term with the answer's crash.
+    const isFounding = currentTerm === 0 && options.configuration.servers.length > 0;
+    this.#promisedTicks = isFounding ? 0 : this.#promiseTicks();
   }
 
   get currentTerm(): number {
@@ -109,7 +112,7 @@ export class Election {
 
   tick(): void {
     assert(this.#role !== 'leader');
-    this.#forgetfulTicks = Math.max(0, this.#forgetfulTicks - 1);
+    this.#promisedTicks = Math.max(0, this.#promisedTicks - 1);
     if (!this.#timer.tick()) return;
     // Also for a server that may not stand: it must not keep its vote from those who may.
     this.#leaderId = null;
@@ -158,7 +161,12 @@ export class Election {
     } else if (isFromLeader(message)) {
       this.#hearLeader(message.from);
     }
+    if (isFromLeader(message)) this.#promisedTicks = this.#promiseTicks();
     return true;
+  }
+
+  #promiseTicks(): number {
+    return this.#areLeasesInUse ? this.#electionTicks : 0;
   }
 
   /** A server that hears its leader lets nobody disturb it, but whom the leader sends. */
@@ -169,7 +177,7 @@ export class Election {
   }
 
   #isWithinLease(): boolean {
-    if (this.#forgetfulTicks > 0) return true;
+    if (this.#promisedTicks > 0) return true;
     return this.#leaderId !== null && this.#timer.isWithinLease;
   }
 
@@ -246,11 +254,12 @@ export class Election {
    */
   #grantsVote(message: RequestVote): boolean {
     assert(this.#currentTerm <= message.term);
+    const isPromised = this.#promisedTicks > 0 && !message.isTransfer;
     const isFree =
       this.#votedFor === message.from ||
       (this.#votedFor === null && this.#leaderId === null) ||
       (message.isPreVote && this.#currentTerm < message.term);
-    return isFree && this.#log.isUpToDate(message);
+    return isFree && !isPromised && this.#log.isUpToDate(message);
   }
 
   onRequestVoteResponse(message: RequestVoteResponse): void {
@@ -333,6 +342,7 @@ export class Election {
     this.#role = 'leader';
     this.#leaderId = this.#id;
     this.#campaign = undefined;
+    this.#promisedTicks = 0;
   }
 
   /** A real request waits for the disk: it names the end of a log that a crash may still shorten. */
