@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Entry } from '../raft/message.ts';
+import { CHUNK_BYTES, splitCommand } from '../storage/chunking.ts';
 import { HandOut } from './hand-out.ts';
 
 const LIMITS = { windowBytes: 1_000, backlogBytesMax: 3_000 };
@@ -41,6 +42,18 @@ test('an entry larger than the window goes alone', () => {
   expect(sent).toEqual([[1]]);
   handOut.applied(1);
   expect(sent).toEqual([[1], [2]]);
+});
+
+test('the chunks of a command go together, or none of them would ever be applied', () => {
+  const { handOut, sent } = start();
+  const commands = splitCommand(new Uint8Array(3 * CHUNK_BYTES));
+  const chunks = commands.map((command, offset) => ({ ...entries(2, 4)[offset], command }));
+  handOut.add(entries(1, 1));
+  handOut.add(chunks as Entry[]);
+  handOut.add(entries(5, 5));
+  expect(sent).toEqual([[1]]);
+  handOut.applied(1);
+  expect(sent).toEqual([[1], [2, 3, 4]]);
 });
 
 test('backlogged at the limit, and not any more when enough was applied', () => {

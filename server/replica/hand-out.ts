@@ -5,9 +5,10 @@
  */
 
 import type { Entry } from '../raft/message.ts';
+import { continuesSequence } from '../storage/chunking.ts';
 
 export type HandOutLimits = {
-  /** Handed out and not applied. A single entry always goes. */
+  /** Handed out and not applied. A single command always goes, whole: it is applied with its end. */
   readonly windowBytes: number;
   /** With more than this not applied the state machine counts as backlogged. */
   readonly backlogBytesMax: number;
@@ -78,9 +79,10 @@ export class HandOut {
   #fitting(group: readonly Entry[]): number {
     let bytes = this.#sentBytes;
     let count = 0;
-    for (const { command } of group) {
-      bytes += ENTRY_BYTES + command.length;
-      if (bytes > this.#limits.windowBytes && this.#sentBytes + count > 0) break;
+    for (const entry of group) {
+      bytes += ENTRY_BYTES + entry.command.length;
+      const isLate = this.#sentBytes + count > 0 && !continuesSequence(entry);
+      if (isLate && bytes > this.#limits.windowBytes) break;
       count += 1;
     }
     return count;

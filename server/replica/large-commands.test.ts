@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, expect, test } from 'vitest';
-import { getAt, put, ReplicaCluster } from '../testing/replica-cluster.ts';
+import { getAt, put, ReplicaCluster, runRaftIn } from '../testing/replica-cluster.ts';
 
 const MIB = 1024 * 1024;
 const settings = { entryBytesMax: 8 * MIB, trailingLogs: 0, trailingBytesMax: 64 * 1024 };
@@ -39,4 +39,14 @@ test('a write of several entries is one, on every node, after a restart, and by 
   expect(await isSame('n4', index)).toBe(true);
   await getAt(joined, 'end', await put(leader, 'end', 'x'));
   expect(await joined.replica.stateHash()).toBe(await leader.replica.stateHash());
+});
+
+test('the largest write of all is more than the window between two threads', async () => {
+  runRaftIn('channel');
+  const cluster = await ReplicaCluster.formed(1, { settings });
+  clusters.push(cluster);
+  const leader = await cluster.leader();
+  const value = 'x'.repeat(settings.entryBytesMax - 100);
+  const index = await put(leader, 'largest', value);
+  expect((await getAt(leader, 'largest', index))?.length).toBe(value.length);
 });
