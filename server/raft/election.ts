@@ -249,17 +249,18 @@ export class Election {
 
   /**
    * The candidate's log must hold all that is committed, and in its term this server must not have
-   * voted for, or heard of, another. A pre-vote asks about a term to come and promises nothing.
-   * A learner votes like any other: it may have been promoted without knowing it yet.
+   * voted for, or heard of, another; nor may a lease rest on its refusal. A pre-vote asks about a
+   * term to come and promises nothing. A learner votes like any other: it may have been promoted
+   * without knowing it yet.
    */
   #grantsVote(message: RequestVote): boolean {
     assert(this.#currentTerm <= message.term);
-    const isPromised = this.#promisedTicks > 0 && !message.isTransfer;
+    if (this.#promisedTicks > 0 && !message.isTransfer) return false;
     const isFree =
       this.#votedFor === message.from ||
       (this.#votedFor === null && this.#leaderId === null) ||
       (message.isPreVote && this.#currentTerm < message.term);
-    return isFree && !isPromised && this.#log.isUpToDate(message);
+    return isFree && this.#log.isUpToDate(message);
   }
 
   onRequestVoteResponse(message: RequestVoteResponse): void {
