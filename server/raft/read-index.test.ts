@@ -44,11 +44,17 @@ describe('limits', () => {
     expect(sent()).toEqual([]);
   });
 
-  test('questions to the leader are counted, and more fail', () => {
+  test('questions to the leader are counted, and lost ones make room for new ones', () => {
     const reads = new Reads('n2', new Outbox());
     reads.follow(1, 'n1');
     for (let id = 0; id <= FORWARDED_MAX; id += 1) reads.forward(id);
-    expect(reads.take()).toEqual([{ kind: 'failed', id: FORWARDED_MAX }]);
+    expect(reads.take()).toEqual([{ kind: 'failed', id: 0 }]);
+    const answer = { kind: 'readIndexResponse', from: 'n1', to: 'n2', term: 1 } as const;
+    for (const id of [0, FORWARDED_MAX]) {
+      reads.onResponse({ ...answer, id, success: true, index: 5 });
+    }
+    expect(reads.take()).toEqual([{ kind: 'confirmed', id: FORWARDED_MAX, index: 5 }]);
+    reads.forward(FORWARDED_MAX + 1);
     reads.follow(2, null);
     expect(reads.take().length).toBe(FORWARDED_MAX);
   });

@@ -21,7 +21,7 @@ import type { Outbox } from './outbox.ts';
 /** Heartbeats whose answering time is remembered, until the leader has said how new they were. */
 const ANSWERS_MAX = 16;
 
-/** As `QUESTIONS_MAX` of the leader; more fail at once. */
+/** As `QUESTIONS_MAX` of the leader. With more the oldest fails: its answer was lost on the way. */
 export const FORWARDED_MAX = 1_024;
 
 export class Reads {
@@ -83,9 +83,14 @@ export class Reads {
     const to = this.#leaderId;
     assert(to !== this.#id, 'a leader asks nobody');
     assert(!this.#forwarded.has(id), 'every question has an id of its own');
-    if (to === null || FORWARDED_MAX <= this.#forwarded.size) {
+    if (to === null) {
       this.fail(id);
       return;
+    }
+    const [oldest] = this.#forwarded;
+    if (oldest !== undefined && FORWARDED_MAX <= this.#forwarded.size) {
+      this.#forwarded.delete(oldest);
+      this.fail(oldest);
     }
     this.#forwarded.add(id);
     this.#outbox.send({ kind: 'readIndex', from: this.#id, to, term: this.#term, id });
