@@ -44,6 +44,11 @@ export function isSessionKey(key: string): boolean {
   return key.startsWith(SESSION_PREFIX) || key === REGISTRY_KEY;
 }
 
+/** What stands for all sessions when a restoration at `index` has forgotten them. */
+export function sessionsForgottenAt(index: number): { key: string; value: Uint8Array } {
+  return { key: REGISTRY_KEY, value: encodeRegistry({ horizon: index, ids: [] }) };
+}
+
 /** What the published state says of a request. */
 export function readRecorded(read: Read, stamp: RequestStamp): RecordedRequest {
   const standing = new SessionTable(read).standing(stamp);

@@ -10,6 +10,7 @@ import type { Store } from '../storage/store.ts';
 import { Applier } from './applier.ts';
 import type { Applied } from './applier.ts';
 import { systemClock } from './clock.ts';
+import { readRecorded, SessionTable, SESSIONS_MAX } from './session-table.ts';
 import { restoredIndex, STAGED_POSITION } from './state-restore.ts';
 
 const prefix = `${STAGING_PREFIX}x/`;
@@ -40,7 +41,7 @@ async function machine(commands: readonly Uint8Array[]): Promise<Machine> {
   return { store, outcomes, failures };
 }
 
-async function stateOf(pairs: Record<string, string>): Promise<Buffer> {
+async function stateOf(pairs: Record<string, Uint8Array | string>): Promise<Buffer> {
   const sorted: StorePair[] = Object.entries(pairs)
     .map(([key, value]) => ({ key, value: Buffer.from(value) }))
     .toSorted((a, b) => (a.key < b.key ? -1 : 1));
@@ -86,6 +87,27 @@ test('pieces that were being staged when the state was taken do not come back', 
   const { store } = await machine(staged(state));
   expect(read(store, 'a')).toBe('1');
   expect(await store.list(STAGING_PREFIX, {})).toEqual([]);
+});
+
+test('sessions of another log are forgotten, and new ones are not taken for old', async () => {
+  const pairs: Record<string, Uint8Array | string> = { a: '1' };
+  const table = new SessionTable((key) => pairs[key] as Uint8Array | undefined);
+  const stampOf = (number: number, openedIndex: number) => ({
+    session: String(number).padStart(32, '0'),
+    ...{ openedIndex, sequence: 1, acknowledgedBelow: 1 },
+  });
+  for (let number = 0; number <= SESSIONS_MAX; number += 1) {
+    const index = 1_000_000 + number;
+    const stamp = { ...stampOf(number, index), phase: 'once' as const, result: Buffer.from('r') };
+    const recorded = [...table.record(stamp, index), ...table.operations()];
+    for (const each of recorded) if (each.kind === 'put') pairs[each.key] = each.value;
+  }
+  const { store } = await machine([...staged(await stateOf(pairs)), put('z', 'later')]);
+  const standing = (number: number, openedIndex: number): string =>
+    readRecorded((key) => store.get(key), stampOf(number, openedIndex)).kind;
+  expect(standing(101, 5)).toBe('unknown');
+  expect(standing(100, 3)).toBe('expired');
+  expect(standing(SESSIONS_MAX, 1_000_000)).toBe('unknown');
 });
 
 test('a state that is not whole is refused, and everything else goes on', async () => {

@@ -20,6 +20,7 @@ import {
 } from '../storage/snapshot-codec.ts';
 import { INITIAL_POSITION } from '../storage/store-position.ts';
 import type { Store, StorePosition, StoreStream } from '../storage/store.ts';
+import { isSessionKey, sessionsForgottenAt } from './session-table.ts';
 
 /** What is staged belongs to no position: which one it gets is known when it is applied. */
 export const STAGED_POSITION = INITIAL_POSITION;
@@ -32,11 +33,13 @@ export async function restoreStaged(
 ): Promise<boolean> {
   if (!(await isWhole(store, command))) return false;
   const pairs = decodeSnapshot(STAGED_POSITION, piecesOf(store, command));
-  const marker = {
-    key: RESTORED_KEY,
-    value: Buffer.from(String(position.lastIncludedIndex)),
-  };
-  await store.importSnapshot(position, encodeSnapshot(position, restoredPairs(pairs, marker)));
+  const index = position.lastIncludedIndex;
+  // Sessions count by the indexes of the log they came from, which may be another one.
+  const own = [
+    { key: RESTORED_KEY, value: Buffer.from(String(index)) },
+    sessionsForgottenAt(index),
+  ].toSorted((left, right) => compareKeys(left.key, right.key));
+  await store.importSnapshot(position, encodeSnapshot(position, restoredPairs(pairs, own)));
   return true;
 }
 
@@ -71,22 +74,28 @@ async function* piecesOf(store: Store, command: RestoreCommand): StoreStream {
   }
 }
 
-/** Without what was being staged when the state was taken, and with the marker in its place. */
+/** Without what was being staged, and the sessions there were; `own` pairs are in their place. */
 async function* restoredPairs(
   groups: AsyncIterable<readonly StorePair[]>,
-  marker: StorePair,
+  own: readonly StorePair[],
 ): AsyncIterable<StorePair[]> {
-  let isMarked = false;
+  let next = 0;
   for await (const group of groups) {
     const kept: StorePair[] = [];
     for (const pair of group) {
-      if (!isMarked && compareKeys(marker.key, pair.key) <= 0) {
-        kept.push(marker);
-        isMarked = true;
+      if (isLeftOut(pair.key)) continue;
+      for (; next < own.length; next += 1) {
+        const each = own[next];
+        if (each === undefined || compareKeys(pair.key, each.key) < 0) break;
+        kept.push(each);
       }
-      if (pair.key !== marker.key && !pair.key.startsWith(STAGING_PREFIX)) kept.push(pair);
+      kept.push(pair);
     }
     yield kept;
   }
-  if (!isMarked) yield [marker];
+  yield own.slice(next);
+}
+
+function isLeftOut(key: string): boolean {
+  return key === RESTORED_KEY || key.startsWith(STAGING_PREFIX) || isSessionKey(key);
 }
