@@ -128,6 +128,8 @@ class RaftServant {
       applyEntries: (entries) => this.#handOut.add(entries),
       isBacklogged: () => this.#handOut.isBacklogged(),
       installSnapshot: async (snapshot, file) => {
+        // What is held back lies below it; what was handed out is applied or dropped before it.
+        this.#handOut = this.#createHandOut();
         await this.#requests.ask((request) =>
           this.#post({ kind: 'install', request, snapshot, file }),
         );
