@@ -243,15 +243,43 @@ test('a node that was away itself does not take the others for silent', () => {
   expect(harness.status().role).toBe('preCandidate');
 });
 
-test('stop() answers what was asked and not yet done', async () => {
-  const harness = start(['n1']);
+test('stop() answers what was asked and not yet done, and what is asked later', async () => {
+  const { driver } = start(['n1']);
   const answers: unknown[] = [];
   const proposal = { command: Buffer.alloc(0), resolve: () => undefined, reject: () => undefined };
   const refused = (result: unknown): number => answers.push(result);
-  harness.driver.enqueue({ kind: 'configure', edit: () => undefined, proposal, refused });
-  harness.driver.enqueue({ kind: 'transfer', to: 'n2', answer: (began) => answers.push(began) });
-  harness.driver.stop();
+  const ask = (): void => {
+    driver.enqueue({ kind: 'configure', edit: () => undefined, proposal, refused });
+    driver.enqueue({ kind: 'transfer', to: 'n2', answer: (began) => answers.push(began) });
+  };
+  ask();
+  driver.stop();
   expect(answers).toEqual([{ kind: 'notLeader' }, false]);
+  ask();
+  expect(answers).toEqual([{ kind: 'notLeader' }, false, { kind: 'notLeader' }, false]);
+});
+
+test('writes that never pause do not prolong the installation of a snapshot', async () => {
+  const { driver, appends, failures } = start(['n1', 'n2']);
+  const servers = ['n1', 'n2'].map((id): Server => ({ id, address: '', suffrage: 'voter' }));
+  const snapshot = { lastIncludedIndex: 7, lastIncludedTerm: 2, configuration: { servers } };
+  let isDone = false;
+  driver.enqueue({
+    kind: 'snapshotReceived',
+    message: { kind: 'installSnapshot', from: 'n2', to: 'n1', term: 2, snapshot },
+    file: '7-2.snapshot',
+    done: () => (isDone = true),
+  });
+  await settle();
+  for (let index = 8; index < 12; index += 1) {
+    driver.enqueue({ kind: 'message', message: appendOf(index, 7) });
+    await settle();
+    appends.shift()?.done();
+    await settle();
+  }
+  expect(appends.length).toBeGreaterThan(0);
+  expect(isDone).toBe(true);
+  expect(failures).toEqual([]);
 });
 
 test('everyone who sent a snapshot hears of its end, also of one that came twice', async () => {

@@ -93,7 +93,7 @@ export class Driver {
   #isScheduled = false;
   #isStopped = true;
   readonly #appends: Append[] = [];
-  /** The end of the last installation, while one is under way: log writes queue behind it. */
+  /** The last installation, with its reset of the log, while it is under way: writes queue behind. */
   #installation: Promise<void> | undefined;
   /** Snapshots that arrived, by position, until the core wants or ignores them. */
   readonly #snapshots = new Map<string, ReceivedSnapshot>();
@@ -121,15 +121,15 @@ export class Driver {
   stop(): void {
     this.#isStopped = true;
     this.#stopTimer();
-    for (const input of this.#inputs) {
-      if (input.kind === 'configure') input.refused({ kind: 'notLeader' });
-      if (input.kind === 'transfer') input.answer(false);
-    }
+    for (const input of this.#inputs) refuse(input);
     this.#inputs = [];
   }
 
   enqueue(input: DriverInput): void {
-    if (this.#isStopped) return;
+    if (this.#isStopped) {
+      refuse(input);
+      return;
+    }
     this.#inputs.push(input);
     this.wake();
   }
@@ -319,7 +319,8 @@ export class Driver {
         this.#appendTimes.add(clock.nowMs() - startMs);
       } else {
         const written = this.#writeBehind(this.#installation, write, snapshot);
-        this.#installation = written;
+        // What only queues behind it does not prolong it, or steady writes would for ever.
+        if (snapshot !== undefined) this.#installation = written;
         await written;
         if (this.#installation === written) this.#installation = undefined;
       }
@@ -368,6 +369,12 @@ export class Driver {
     }
     this.#snapshots.clear();
   }
+}
+
+/** Nobody must wait for an answer that a stopped loop never gives. */
+function refuse(input: DriverInput): void {
+  if (input.kind === 'configure') input.refused({ kind: 'notLeader' });
+  if (input.kind === 'transfer') input.answer(false);
 }
 
 function positionKey(snapshot: SnapshotMetadata): string {
