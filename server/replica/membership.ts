@@ -46,8 +46,10 @@ const CHANGE_TIMEOUT_MS = 10_000;
 const RETRY_MS = 50;
 /** How often the leader looks at its servers. */
 const AUTOPILOT_INTERVAL_MS = 200;
-const NON_VOTER_PREFIX = 'core/raft/non-voter/';
 const AUTOPILOT_KEY = 'core/raft/autopilot';
+
+/** Followed by the id of a server that is to stay without a vote. */
+export const NON_VOTER_PREFIX = 'core/raft/non-voter/';
 
 export class Membership {
   readonly #options: MembershipOptions;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import type { Entry } from '../raft/message.ts';
+import { encodeConfiguration } from '../raft/configuration.ts';
+import type { Configuration, Entry } from '../raft/message.ts';
 import { encodeCommand } from '../storage/command.ts';
 import { createMemoryStore } from '../storage/memory.ts';
 import { encodeRestore, pieceKey, STAGING_PREFIX } from '../storage/restore-command.ts';
@@ -18,7 +19,7 @@ const prefix = `${STAGING_PREFIX}x/`;
 type Machine = { store: Store; outcomes: (string | undefined)[]; failures: unknown[] };
 
 /** Applies commands from index 1 on; the outcome of each is what its proposer would be told. */
-async function machine(commands: readonly Uint8Array[]): Promise<Machine> {
+async function machine(commands: readonly (Uint8Array | Configuration)[]): Promise<Machine> {
   const store = createMemoryStore();
   const outcomes: (string | undefined)[] = [];
   const failures: unknown[] = [];
@@ -30,12 +31,12 @@ async function machine(commands: readonly Uint8Array[]): Promise<Machine> {
     onDurable: () => undefined,
     onFatal: (error) => failures.push(error),
   });
-  const entries = commands.map((command, position): Entry => ({
-    index: position + 1,
-    term: 1,
-    kind: 'command',
-    command,
-  }));
+  const entries = commands.map((command, position): Entry => {
+    const place = { index: position + 1, term: 1 };
+    return command instanceof Uint8Array
+      ? { ...place, kind: 'command', command }
+      : { ...place, kind: 'configuration', command: encodeConfiguration(command) };
+  });
   applier.enqueue(entries);
   expect(await applier.awaitApplied(commands.length, 5_000)).toBe(true);
   return { store, outcomes, failures };
@@ -108,6 +109,16 @@ test('sessions of another log are forgotten, and new ones are not taken for old'
   expect(standing(101, 5)).toBe('unknown');
   expect(standing(100, 3)).toBe('expired');
   expect(standing(SESSIONS_MAX, 1_000_000)).toBe('unknown');
+});
+
+test('who of the servers gets no vote is not for a restored state to say', async () => {
+  const servers = ['n1', 'n2'].map((id) => ({ id, address: id, suffrage: 'voter' as const }));
+  const mark = 'core/raft/non-voter/';
+  const state = await stateOf({ a: 'restored', [`${mark}n1`]: '', [`${mark}n3`]: '', z: 'x' });
+  const { store } = await machine([{ servers }, put(`${mark}n2`, ''), ...staged(state)]);
+  expect(read(store, 'a')).toBe('restored');
+  expect(read(store, 'z')).toBe('x');
+  expect(await store.list(mark, {})).toEqual(['n2']);
 });
 
 test('a state that is not whole is refused, and everything else goes on', async () => {

@@ -20,6 +20,7 @@ import {
 } from '../storage/snapshot-codec.ts';
 import { INITIAL_POSITION } from '../storage/store-position.ts';
 import type { Store, StorePosition, StoreStream } from '../storage/store.ts';
+import { NON_VOTER_PREFIX } from './membership.ts';
 import { isSessionKey, sessionsForgottenAt } from './session-table.ts';
 
 /** What is staged belongs to no position: which one it gets is known when it is applied. */
@@ -33,14 +34,26 @@ export async function restoreStaged(
 ): Promise<boolean> {
   if (!(await isWhole(store, command))) return false;
   const pairs = decodeSnapshot(STAGED_POSITION, piecesOf(store, command));
-  const index = position.lastIncludedIndex;
-  // Sessions count by the indexes of the log they came from, which may be another one.
-  const own = [
-    { key: RESTORED_KEY, value: Buffer.from(String(index)) },
-    sessionsForgottenAt(index),
-  ].toSorted((left, right) => compareKeys(left.key, right.key));
+  const own = ownPairs(store, position);
   await store.importSnapshot(position, encodeSnapshot(position, restoredPairs(pairs, own)));
   return true;
+}
+
+/** What belongs to this cluster and its log, which need not be those the state came from. */
+function ownPairs(
+  store: Store,
+  { lastIncludedIndex: index, configuration }: StorePosition,
+): StorePair[] {
+  // As the servers stay what they are, so does who of them gets no vote.
+  const nonVoters = configuration.servers.flatMap(({ id }) => {
+    const key = NON_VOTER_PREFIX + id;
+    const value = store.get(key);
+    return value === undefined ? [] : { key, value };
+  });
+  const marker = { key: RESTORED_KEY, value: Buffer.from(String(index)) };
+  // Sessions count by the indexes of their log.
+  const own = [...nonVoters, marker, sessionsForgottenAt(index)];
+  return own.toSorted((left, right) => compareKeys(left.key, right.key));
 }
 
 /** The index at which the state was last replaced by a restored one; 0 for never. */
@@ -74,7 +87,7 @@ async function* piecesOf(store: Store, command: RestoreCommand): StoreStream {
   }
 }
 
-/** Without what was being staged, and the sessions there were; `own` pairs are in their place. */
+/** Without what was being staged; `own` pairs are in the place of those there were. */
 async function* restoredPairs(
   groups: AsyncIterable<readonly StorePair[]>,
   own: readonly StorePair[],
@@ -97,5 +110,6 @@ async function* restoredPairs(
 }
 
 function isLeftOut(key: string): boolean {
-  return key === RESTORED_KEY || key.startsWith(STAGING_PREFIX) || isSessionKey(key);
+  const isOwn = key === RESTORED_KEY || key.startsWith(NON_VOTER_PREFIX) || isSessionKey(key);
+  return isOwn || key.startsWith(STAGING_PREFIX);
 }
