@@ -41,6 +41,8 @@ export type ErrorCode =
   | 'response-lost'
   /** 504: a stamp is so old that nobody can say whether its request took effect before. */
   | 'session-expired'
+  /** 500, as OpenBao answers it: as things are, this cannot be done, and nothing was. */
+  | 'refused'
   /** 500 */
   | 'internal';
 

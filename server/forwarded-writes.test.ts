@@ -169,3 +169,15 @@ describe.each(POINTS)('the active node is cut off $name', (point) => {
     TIMEOUT_MS,
   );
 });
+
+test('a refusal is told as one, whichever node was asked', async () => {
+  const { active, standby } = await roles();
+  const body = { server_id: 'nobody' };
+  for (const node of [active, standby]) {
+    const answer = await cluster.ask(node, 'PUT', 'sys/storage/raft/promote', body);
+    expect([answer.status, JSON.parse(String(answer.body))]).toEqual([
+      500,
+      { errors: ['server nobody not found in raft configuration'] },
+    ]);
+  }
+});

@@ -113,6 +113,7 @@ describe('answers', () => {
     ['overloaded', 503, '1'],
     ['no-leader', 503, '1'],
     ['outcome-unknown', 504, undefined],
+    ['refused', 500, undefined],
     ['internal', 500, undefined],
   ])('%s is %i', async (code, status, retryAfter) => {
     const node = new Node();

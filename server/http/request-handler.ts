@@ -163,7 +163,8 @@ export class RequestHandler {
   /** For what goes wrong before or beside `handle`, too. */
   errorAnswer(error: unknown, requestId: string): Answer {
     const known = toServerError(error);
-    if (statusOf(known.code) === 500) this.#options.events.internalError(error, requestId);
+    const isBug = statusOf(known.code) === 500 && known.code !== 'refused';
+    if (isBug) this.#options.events.internalError(error, requestId);
     const retryAfter = retryAfterSeconds(known.code);
     return {
       status: statusOf(known.code),

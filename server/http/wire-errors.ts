@@ -22,6 +22,7 @@ const STATUS_BY_CODE = {
   'outcome-unknown': 504,
   'response-lost': 504,
   'session-expired': 504,
+  refused: 500,
   internal: 500,
   // These two are turned into a forwarded request. One that arrives here is a bug.
   'read-only': 500,

@@ -180,9 +180,10 @@ test('what OpenBao refuses is refused, in its words', async () => {
   const { replication } = leader.replica;
   // As in OpenBao, there is nothing to do.
   await replication.removeServer('nobody');
-  await expect(replication.promoteServer('nobody')).rejects.toThrow(
-    'server nobody not found in raft configuration',
-  );
+  await expect(replication.promoteServer('nobody')).rejects.toMatchObject({
+    code: 'refused',
+    message: 'server nobody not found in raft configuration',
+  });
   await expect(replication.demoteServer('nobody')).rejects.toThrow('not found');
   await expect(replication.promoteServer(follower.id)).rejects.toThrow('server is not a non-voter');
   await replication.demoteServer(follower.id);
@@ -190,7 +191,7 @@ test('what OpenBao refuses is refused, in its words', async () => {
   await expect(replication.demoteServer(follower.id)).rejects.toThrow(
     'server is already a non-voter',
   );
-  const lastVoter = { code: 'internal', message: 'need at least one voter in configuration' };
+  const lastVoter = { code: 'refused', message: 'need at least one voter in configuration' };
   await expect(replication.removeServer(leader.id)).rejects.toMatchObject(lastVoter);
   await expect(replication.demoteServer(leader.id)).rejects.toMatchObject(lastVoter);
   await expect(follower.replica.replication.promoteServer('n1')).rejects.toMatchObject({

@@ -100,13 +100,13 @@ export class Membership {
   /** Takes the mark away; the vote follows as for a server that has just been added. */
   async promoteServer(id: NodeId): Promise<void> {
     this.#requireMember(id);
-    if (!this.#isNonVoter(id)) throw new ServerError('internal', 'server is not a non-voter');
+    if (!this.#isNonVoter(id)) throw new ServerError('refused', 'server is not a non-voter');
     await this.#markNonVoter(id, false);
   }
 
   async demoteServer(id: NodeId): Promise<void> {
     this.#requireMember(id);
-    if (this.#isNonVoter(id)) throw new ServerError('internal', 'server is already a non-voter');
+    if (this.#isNonVoter(id)) throw new ServerError('refused', 'server is already a non-voter');
     refuseWithoutVoters(withSuffrage(this.#leaderStatus().configuration, [id], 'learner'));
     await this.#markNonVoter(id, true);
     await this.#change((inForce) => refuseWithoutVoters(withSuffrage(inForce, [id], 'learner')));
@@ -194,7 +194,7 @@ export class Membership {
   #requireMember(id: NodeId): void {
     const { servers } = this.#leaderStatus().configuration;
     if (servers.some((each) => each.id === id)) return;
-    throw new ServerError('internal', `server ${id} not found in raft configuration`);
+    throw new ServerError('refused', `server ${id} not found in raft configuration`);
   }
 
   /** A node that has just gone still counts as active for up to an election timeout. */
@@ -344,7 +344,7 @@ function without({ servers }: Configuration, ids: readonly NodeId[]): Configurat
 /** hashicorp/raft's text. */
 function refuseWithoutVoters(next: Configuration | undefined): Configuration | undefined {
   if (next === undefined || new Quorum(next).voters.length > 0) return next;
-  throw new ServerError('internal', 'need at least one voter in configuration');
+  throw new ServerError('refused', 'need at least one voter in configuration');
 }
 
 /** hashicorp/raft-autopilot's rule and text: a majority is not removed by an address. */
@@ -353,7 +353,7 @@ function refuseTooMany(inForce: Configuration, ghosts: readonly Server[]): void 
   const lost = new Set(idsOf(ghosts));
   if (quorum.isMet((id) => !lost.has(id))) return;
   throw new ServerError(
-    'internal',
+    'refused',
     'Preventing server addition that would require removal of too many servers and cause ' +
       'cluster instability',
   );
