@@ -1,5 +1,5 @@
 /**
- * `npm run targets [-- --quick]`: measures the consensus of the reference server against the
+ * `npm run targets [-- --quick] [--fsm sync|overlay] [--only library|http]`: measures the consensus of the reference server against the
  * targets of `target.ts`, with hashicorp/raft as the peer that is built from source on the spot.
  * Exit code 1 if a floor is missed.
  */
@@ -23,7 +23,14 @@ const REFERENCE = fileURLToPath(new URL('./reference-node.js', import.meta.url))
 /** Modules may have to be fetched first. */
 const BUILD_MS = 300_000;
 
-const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false } } });
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    fsm: { type: 'string', default: 'overlay' },
+    only: { type: 'string' },
+  },
+});
+const fsmMode = values.fsm === 'sync' ? 'sync' : 'overlay';
 const size = values.quick
   ? { rounds: 6, sliceMs: 400, kills: 5 }
   : { rounds: 8, sliceMs: 1_500, kills: 20 };
@@ -31,10 +38,11 @@ const size = values.quick
 const directory = mkdtempSync(join(tmpdir(), 'baobench-targets-'));
 const report = (progress: string): void => void process.stderr.write(`${progress}\n`);
 try {
-  const programs = await preparePrograms();
   const rows = [
-    ...(await compareLibraries(programs, { ...size, directory, report })),
-    ...(await measureOverHttp({ ...size, report })),
+    ...(values.only === 'http'
+      ? []
+      : await compareLibraries(await preparePrograms(), { ...size, directory, report })),
+    ...(values.only === 'library' ? [] : await measureOverHttp({ ...size, fsmMode, report })),
   ].toSorted((left, right) =>
     left.target.id.localeCompare(right.target.id, 'en', { numeric: true }),
   );
@@ -65,6 +73,7 @@ async function preparePrograms(): Promise<Programs> {
       credentials,
       tls ? 'tls' : 'plain',
       String(syncDelayMs),
+      fsmMode,
     ],
   };
 }

@@ -14,7 +14,11 @@ import { startReferenceCluster, type Cluster } from '../../cluster/reference-clu
 import { createRandom } from '../../random.ts';
 import { TARGETS, type Row, type Target } from './target.ts';
 
-export type HttpOptions = { readonly kills: number; readonly report: (progress: string) => void };
+export type HttpOptions = {
+  readonly kills: number;
+  readonly fsmMode: 'sync' | 'overlay';
+  readonly report: (progress: string) => void;
+};
 
 const NODES = 3;
 const READS = 400;
@@ -25,8 +29,9 @@ const STEP_DOWNS = 10;
 const SETTLED_MS = 1_500;
 
 /** P7, P8, P10 and P11; between nodes TLS is always on. */
-export async function measureOverHttp({ kills, report }: HttpOptions): Promise<Row[]> {
-  const cluster = await startReferenceCluster({ name: 't', mode: 'standby-reads' });
+export async function measureOverHttp({ kills, fsmMode, report }: HttpOptions): Promise<Row[]> {
+  const storage = { fsm_mode: fsmMode };
+  const cluster = await startReferenceCluster({ name: 't', mode: 'standby-reads', storage });
   const row = (target: Target, measured: Measured): Row => ({ target, tls: true, measured });
   try {
     await cluster.grow(NODES);
@@ -93,16 +98,17 @@ async function linearizableOverhead(cluster: Cluster): Promise<Measured> {
   const standby = cluster.nodes().find(({ id }) => id !== active.id);
   assert(standby !== undefined);
   const client = new Client(standby.address);
-  const read = async (extra: Readonly<Record<string, string>>): Promise<number> => {
+  const read = async (asked: Readonly<Record<string, string>>): Promise<number> => {
     const startMs = performance.now();
     const answer = await client.request({
       method: 'GET',
       path: '/v1/kv/missed',
-      headers: { 'x-vault-token': cluster.token, ...extra },
+      headers: { 'x-vault-token': cluster.token, 'x-bao-consistency-info': '1', ...asked },
     });
     await answer.body.dump();
     assert.equal(answer.statusCode, 200);
-    assert.equal(answer.headers['x-vault-raft-node-id'] ?? standby.id, standby.id);
+    assert.equal(answer.headers['x-vault-raft-node-id'], standby.id);
+    assert.equal(answer.headers['x-bao-consistency'], asked['x-bao-consistency'] ?? 'stale');
     return 1000 * (performance.now() - startMs);
   };
   const linearizable = { 'x-bao-consistency': 'linearizable' };
