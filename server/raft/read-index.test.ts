@@ -8,7 +8,15 @@ import { QUESTIONS_MAX, ReadIndex } from './read-index.ts';
 import { FORWARDED_MAX, Reads } from './reads.ts';
 
 /** A leader n1 of term 1 with entry 1 of its term committed, or not yet. */
-function leader({ isCommitted, leaseMs = 0 }: { isCommitted: boolean; leaseMs?: number }) {
+function leader({
+  isCommitted,
+  leaseMs = 0,
+  voters = ['n1', 'n2', 'n3', 'n4', 'n5'],
+}: {
+  isCommitted: boolean;
+  leaseMs?: number;
+  voters?: readonly string[];
+}) {
   const outbox = new Outbox();
   const log = new Log({
     snapshotIndex: 0,
@@ -18,10 +26,39 @@ function leader({ isCommitted, leaseMs = 0 }: { isCommitted: boolean; leaseMs?: 
     commitIndex: isCommitted ? 1 : 0,
   });
   const reads = new Reads('n1', outbox);
-  const readIndex = new ReadIndex({ id: 'n1', leaseMs }, { term: 1, log, outbox, reads });
+  const isQuorum = (holds: (voter: string) => boolean): boolean =>
+    voters.filter(holds).length > voters.length / 2;
+  const ground = { term: 1, log, outbox, reads, isQuorum };
+  const readIndex = new ReadIndex({ id: 'n1', leaseMs }, ground);
   const sent = (): readonly Message[] => outbox.take(true).messages;
   return { log, reads, readIndex, sent };
 }
+
+describe('a question proves for its asker', () => {
+  test.each([
+    { from: 'n2', voters: ['n1', 'n2', 'n3'], isProved: true },
+    { from: 'n4', voters: ['n1', 'n2', 'n3'], isProved: false },
+    { from: 'n2', voters: ['n1', 'n2', 'n3', 'n4'], isProved: false },
+    { from: 'n2', voters: ['n2', 'n3', 'n4'], isProved: false },
+  ])('$from among $voters: $isProved', ({ from, voters, isProved }) => {
+    const { readIndex, sent } = leader({ isCommitted: true, voters });
+    readIndex.ask({ from, id: 7 });
+    const answer = { kind: 'readIndexResponse', to: from, id: 7, success: true, index: 1 };
+    expect(sent()).toMatchObject(isProved ? [answer] : []);
+    expect(readIndex.isRoundDue).toBe(!isProved);
+  });
+
+  test('and for no lease, on which it does not rest', () => {
+    const { readIndex, reads } = leader({
+      isCommitted: true,
+      leaseMs: 100,
+      voters: ['n1', 'n2', 'n3'],
+    });
+    readIndex.ask({ from: 'n2', id: 7 });
+    readIndex.ask({ from: 'n1', id: 8 });
+    expect(reads.take()).toEqual([]);
+  });
+});
 
 describe('limits', () => {
   test.each([true, false])('questions that wait are counted, own commit: %s', (isCommitted) => {

@@ -10,6 +10,10 @@
  *
  * - The index is taken when the question arrives, and the proof is a heartbeat round that begins
  *   afterwards. Questions of one `Ready` share a round.
+ * - A question is a proof, too: who asks in this term had voted in no later one when it asked, which
+ *   was after whatever it asks for. Where asker and leader are a quorum, in a cluster of three as a
+ *   rule, no round is needed. (It says nothing of when the asker last refused its vote to others, so
+ *   no lease and no freshness rests on it.)
  * - Before the first commit of its term, a leader does not know what its predecessors have
  *   committed (Raft §8), so questions wait. A leader of itself alone needs that commit, too.
  * - The quorum is that of the configuration in force, and asked again when it changes: a smaller
@@ -53,6 +57,7 @@ export class ReadIndex {
   readonly #outbox: Outbox;
   readonly #reads: Reads;
   readonly #leaseMs: number;
+  readonly #isQuorum: (holds: (voter: NodeId) => boolean) => boolean;
   readonly #rounds = new HeartbeatRounds();
   #early: Question[] = [];
   #unconfirmed: Unconfirmed[] = [];
@@ -66,9 +71,12 @@ export class ReadIndex {
       readonly log: Log;
       readonly outbox: Outbox;
       readonly reads: Reads;
+      /** Whether those for whom `holds` is true are a quorum of the configuration in force. */
+      isQuorum(holds: (voter: NodeId) => boolean): boolean;
     },
   ) {
     this.#id = options.id;
+    this.#isQuorum = (holds) => ground.isQuorum(holds);
     this.#leaseMs = options.leaseMs;
     this.#term = ground.term;
     this.#log = ground.log;
@@ -98,7 +106,9 @@ export class ReadIndex {
 
   #take(question: Question): void {
     const index = this.#log.commitIndex;
-    if (this.#isLeaseValid()) this.#confirm(question, index);
+    const proves = (voter: NodeId): boolean => voter === this.#id || voter === question.from;
+    const isProved = question.from !== this.#id && this.#isQuorum(proves);
+    if (isProved || this.#isLeaseValid()) this.#confirm(question, index);
     else this.#unconfirmed.push({ question, index, round: this.#rounds.last + 1 });
   }
 

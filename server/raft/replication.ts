@@ -93,7 +93,10 @@ export class Replication {
     this.#log = ground.log;
     this.#outbox = ground.outbox;
     this.#configuration = ground.configuration;
-    this.readIndex = new ReadIndex(options, ground);
+    this.readIndex = new ReadIndex(options, {
+      ...ground,
+      isQuorum: (holds) => this.#quorum.isMet(holds),
+    });
     this.#appends = new AppendSender(options, ground);
     this.#quorum = new Quorum(ground.configuration);
     this.#transfer = new Transfer(options.electionTicks);
