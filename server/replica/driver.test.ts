@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import type { Entry, Message, NodeId, Server } from '../raft/message.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
@@ -241,6 +241,15 @@ test('a node that was away itself does not take the others for silent', () => {
   expect(harness.status().role).toBe('follower');
   while (queue.runNext(700_000));
   expect(harness.status().role).toBe('preCandidate');
+});
+
+test('who proposed hears in the same turn that leadership was lost for want of a quorum', async () => {
+  const harness = start(['n1', 'n2'], 30);
+  await lead(harness);
+  const lost = vi.spyOn(harness.proposals, 'leadershipLost');
+  while (harness.status().role === 'leader') await nextTurn();
+  expect(harness.status().role).toBe('follower');
+  expect(lost).toHaveBeenCalledTimes(1);
 });
 
 test('stop() answers what was asked and not yet done, and what is asked later', async () => {

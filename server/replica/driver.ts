@@ -181,6 +181,7 @@ export class Driver {
       if (ready.committedEntries.length > 0) committed.push(ready.committedEntries);
       this.#reportAppends();
     }
+    this.#watchLeadership();
     this.#dropUnwantedSnapshots();
     flush();
     // Peers do not wait while they are applied here.
@@ -278,6 +279,10 @@ export class Driver {
       else send(message);
     }
     if (ready.readStates.length > 0) this.#options.endReads(ready.readStates);
+  }
+
+  /** A leader may step down without anything to write or to say. */
+  #watchLeadership(): void {
     const { raft, proposals, clock } = this.#options;
     const isLeader = raft.status().role === 'leader';
     if (this.#wasLeader && !isLeader) {
