@@ -267,7 +267,7 @@ describe('a damaged log', () => {
 
       const { code, errorOutput } = await spawnNode(file).exited;
       expect(code).toBe(1);
-      const place = /Cannot open the log: (\S+), offset (\d+): .*checksum/.exec(errorOutput);
+      const place = /Cannot open the log: (\S+), offset (\d+): .*(checksum|damaged)/.exec(errorOutput);
       expect(place?.[1], errorOutput).toBe(damaged);
       expect(place?.[2]).toMatch(named);
       expect(digests(log)).toEqual(before);

@@ -29,6 +29,8 @@ describe('failover', () => {
         await put(cluster, 'sys/mounts/kv', { type: 'kv' });
         const acknowledged = new Map<string, string>();
         await write(cluster, 'anchor', 'still here', acknowledged);
+        // Each reader reads from one node, which has to have it first.
+        await expectAllThere(cluster, acknowledged);
 
         const outagesMs: number[] = [];
         for (let kill = 0; kill < kills; kill++) {

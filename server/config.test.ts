@@ -36,7 +36,7 @@ test('defaults are those of OpenBao', () => {
       commit_notify: 'push',
       commit_timeout: 50,
       leader_lease: 'off',
-      fsm_mode: 'sync',
+      fsm_mode: 'overlay',
       log_thread: 'worker',
       raft_threads: 'inline',
       max_pending_writes: 4_096,

@@ -75,7 +75,7 @@ const RAFT = {
   /** Let a leader that a quorum has answered of late answer linearizable reads alone. */
   leader_lease: oneOf(['off', 'on'], 'off'),
   /** Whether a committed write is on disk before it is visible, or visible first: same promises. */
-  fsm_mode: oneOf(['sync', 'overlay'], 'sync'),
+  fsm_mode: oneOf(['sync', 'overlay'], 'overlay'),
   log_thread: oneOf(['worker', 'inline'], 'worker'),
   /** Whether raft, with the cluster port and the peers, has a thread of its own. */
   raft_threads: oneOf(['inline', 'worker'], 'inline'),
