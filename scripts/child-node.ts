@@ -4,6 +4,7 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 const CLI = fileURLToPath(new URL('./baobench.js', import.meta.url));
@@ -70,4 +71,11 @@ export function spawnNode(configFile: string): ChildNode {
 /** Ends every node that is still there. */
 export function killChildNodes(): void {
   for (const child of running) child.kill('SIGKILL');
+}
+
+/** The same, and waits until none of them holds its files any more. */
+export async function endChildNodes(): Promise<void> {
+  const ended = [...running].map((child) => once(child, 'close'));
+  killChildNodes();
+  await Promise.all(ended);
 }
