@@ -122,7 +122,7 @@ export type LogicalRequest = {
   readonly namespace: Namespace;
   readonly data: JsonObject;
   /** The body, where it is no JSON and may be too large to be held: a snapshot. */
-  readonly stream?: AsyncIterable<Uint8Array>;
+  readonly stream?: AsyncIterable<Uint8Array> | undefined;
   readonly clientToken: string;
   /** Absent on unauthenticated paths. */
   readonly token: TokenEntry | undefined;

@@ -56,12 +56,13 @@ export class Core {
     gate.enter();
     try {
       const { earlyForward, defaultLeaseTtlSeconds } = this.#options.settings;
-      const scene = { services, isStandby, earlyForward, defaultLeaseTtlSeconds };
+      const origin = undefined;
+      const scene = { services, isStandby, earlyForward, defaultLeaseTtlSeconds, origin };
       if (call.stamped === undefined || isStandby)
         return await handleCancelableRequest(call, scene);
       return await this.#ledger.run(call.stamped, {
         isWrite: mayWrite(call.operation),
-        execute: (origin) => handleCancelableRequest(call, { ...scene, origin }),
+        execute: (own) => handleCancelableRequest(call, { ...scene, origin: own }),
       });
     } catch (error) {
       const isReadOnly = isServerError(error, 'read-only');

@@ -13,7 +13,7 @@ export type Incoming = {
   readonly head: RequestHead;
   readonly body: Buffer;
   /** In place of `body`, for the few requests that are too large to be held. */
-  readonly stream?: AsyncIterable<Uint8Array>;
+  readonly stream?: AsyncIterable<Uint8Array> | undefined;
   readonly remoteAddress: string;
   /** Another node forwarded it: it is answered here or nowhere. */
   readonly isForwarded: boolean;

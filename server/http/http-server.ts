@@ -81,7 +81,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       rawHeaders: request.rawHeaders,
       head,
       body,
-      ...(stream === undefined ? {} : { stream }),
+      stream,
       remoteAddress: request.socket.remoteAddress ?? '',
       isForwarded: false,
     };

@@ -183,9 +183,8 @@ export class RequestHandler {
       operation: target.operation,
       path: target.path,
       namespacePath: head.namespacePath,
-      ...(incoming.stream === undefined
-        ? { data: this.#data(incoming, target) }
-        : { data: {}, stream: incoming.stream }),
+      data: incoming.stream === undefined ? this.#data(incoming, target) : {},
+      stream: incoming.stream,
       clientToken: head.token,
       remoteAddress: incoming.remoteAddress,
       forwarded: incoming.isForwarded,
