@@ -197,6 +197,10 @@ describe('mistakes name their place', () => {
       source: `storage "raft" { path = "/d" }\nlistener "tcp" {\n  tls_disable = true\n  consistency_default = "bounded"\n}`,
       message: 'a.hcl:4:3: consistency_default: bounded needs consistency_max_staleness',
     },
+    ...['узел', 'a\\nb', 'a b', ''].map((id) => ({
+      source: `storage "raft" {\n  path = "/d"\n  node_id = "${id}"\n}\n${LISTENER}`,
+      message: 'a.hcl:3:3: node_id: expected ASCII characters that can be seen',
+    })),
     {
       source: `storage "raft" {\n  path = "/d"\n  node_idd = "a"\n}\n${LISTENER}`,
       message: 'a.hcl:3:3: unknown key "node_idd", did you mean "node_id"?',

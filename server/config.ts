@@ -197,6 +197,10 @@ function readConfig(document: HclObject): Config {
   const raftBlock = onlyBlock(document, 'storage', 'raft');
   const raftBody = { ...raftBlock.body, items: [...atTop, ...raftBlock.body.items] };
   const { path, ...raft } = readFields(raftBody, RAFT, ['retry_join', ...IGNORED_OF_RAFT]);
+  // It goes out in headers, which cannot hold anything else.
+  if (raft.node_id !== undefined && !/^[!-~]+$/.test(raft.node_id)) {
+    throw placed(raftBody, 'node_id', 'expected ASCII characters that can be seen');
+  }
   if (path === undefined || path === '') {
     throw new HclError(raftBlock, 'storage "raft" needs a path');
   }

@@ -142,6 +142,12 @@ describe('what is not whole is refused', () => {
     expect(await readdir(directory)).not.toContain('broken');
   });
 
+  test('what unpacks to more than the limit without being a state', async () => {
+    const zeros = gzipSync(Buffer.alloc(2_000_000));
+    expect(await refusalOf(zeros)).toBe('invalid-request');
+    expect(await refusalOf(zeros, 1_000_000)).toBe('too-large');
+  });
+
   test('a state beyond the limit, however small its archive', async () => {
     const zeros = { 'meta.json': '{}', 'state.bin': Buffer.alloc(10_000_000) };
     const archive = await archiveOf({ ...zeros, SHA256SUMS: sumsOf(zeros) });

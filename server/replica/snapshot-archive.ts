@@ -19,6 +19,8 @@ import type { BuiltSnapshot } from './snapshot-builder.ts';
 
 /** OpenBao's limit for all but the state. */
 const SMALL_FILE_BYTES_MAX = 8192;
+/** What an archive may have beside the state: small files, headers, padding. */
+const FRAMING_BYTES_MAX = 64 * 1024;
 const MODE = 0o600;
 
 /** Reads the file of the snapshot as the archive is read. */
@@ -80,13 +82,28 @@ export async function unpackArchive(
   { file, bytesMax }: { readonly file: string; readonly bytesMax: number },
 ): Promise<void> {
   const entries = extract();
-  const fed = pipeline(archive, createGunzip(), entries as unknown as Writable);
+  const limited = (unzipped: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> =>
+    withLimit(unzipped, bytesMax);
+  const fed = pipeline(archive, createGunzip(), limited, entries as unknown as Writable);
   const read = readEntries(entries, { file, bytesMax });
   // Both must have ended before the caller removes the file; whichever fails ends the other.
   const [feeding, reading] = await Promise.allSettled([fed, read]);
   if (reading.status === 'rejected') throw asInvalid(reading.reason);
   if (feeding.status === 'rejected') throw asInvalid(feeding.reason);
   check(reading.value);
+}
+
+/** Zeros cost a thousandth of their length to send, and as a tar they are nothing at all. */
+async function* withLimit(
+  unzipped: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+): AsyncIterable<Uint8Array> {
+  let size = 0;
+  for await (const chunk of unzipped) {
+    size += chunk.length;
+    if (bytesMax + FRAMING_BYTES_MAX < size) throw tooLarge(bytesMax);
+    yield chunk;
+  }
 }
 
 type Sums = { readonly found: ReadonlyMap<string, string>; readonly listed: string };
@@ -121,9 +138,7 @@ async function writeState(
   try {
     for await (const chunk of entry) {
       size += chunk.length;
-      if (bytesMax < size) {
-        throw new ServerError('too-large', `the snapshot's state has more than ${bytesMax} bytes`);
-      }
+      if (bytesMax < size) throw tooLarge(bytesMax);
       hash.update(chunk);
       await handle.writeFile(chunk);
     }
@@ -160,6 +175,10 @@ function sha256(bytes: Buffer): string {
 function asInvalid(error: unknown): ServerError {
   if (error instanceof ServerError) return error;
   return invalidArchive(error instanceof Error ? error.message : String(error), error);
+}
+
+function tooLarge(bytesMax: number): ServerError {
+  return new ServerError('too-large', `the snapshot's state has more than ${bytesMax} bytes`);
 }
 
 function invalidArchive(reason: string, cause?: unknown): ServerError {
