@@ -58,8 +58,9 @@ export class Core {
       const { earlyForward, defaultLeaseTtlSeconds } = this.#options.settings;
       const origin = undefined;
       const scene = { services, isStandby, earlyForward, defaultLeaseTtlSeconds, origin };
-      if (call.stamped === undefined || isStandby)
-        return await handleCancelableRequest(call, scene);
+      // What a standby would refuse may have taken effect where it was asked first.
+      if (call.stamped !== undefined && isStandby) throw standbyPleaseForwardError();
+      if (call.stamped === undefined) return await handleCancelableRequest(call, scene);
       return await this.#ledger.run(call.stamped, {
         isWrite: mayWrite(call.operation),
         execute: (own) => handleCancelableRequest(call, { ...scene, origin: own }),

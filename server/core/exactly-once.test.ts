@@ -108,6 +108,21 @@ test('the next active node knows it, too', async () => {
   expect(await versionOf(subject, other)).toBe(1);
 });
 
+test('a repetition is never refused by a node that is no longer the active one', async () => {
+  const subject = await start();
+  const { core, other } = subject;
+  const request = stamped();
+  await ask(subject, core, write('1', request));
+  const stranger = createCall('update', 'secret/data/a', 'nobody', {
+    data: { data: { value: '1' } },
+    forwarded: true,
+    stamped: { ...request, isRepeated: true },
+  });
+  await expect(other.handleRequest(stranger)).rejects.toMatchObject({ code: 'no-leader' });
+  const bad = { ...write('1', { ...request, isRepeated: true }), path: 'nowhere/a' };
+  await expect(ask(subject, other, bad)).rejects.toMatchObject({ code: 'no-leader' });
+});
+
 test('side by side, both get the answer of the one that was executed', async () => {
   const subject = await start();
   const answers = await Promise.all([
