@@ -395,6 +395,7 @@ describe('join', () => {
       'http://a is not reachable; http://b is not reachable',
     );
     expect(await core.requestJoin({ peers, nonVoter: true, retry: true })).toBe(false);
+    await until(() => asked.length === 4);
     expect(core.isInitialized()).toBe(false);
     isUp = true;
     await until(() => core.isInitialized());
