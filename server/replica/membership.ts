@@ -199,7 +199,7 @@ export class Membership {
 
   /** A node that has just gone still counts as active for up to an election timeout. */
   async #isSilent(id: NodeId): Promise<boolean> {
-    const { nodeId, clock, physical, settings, status } = this.#options;
+    const { nodeId, clock, settings, status } = this.#options;
     if (id === nodeId) return false;
     // Activity is also forgotten for a moment whenever the leader starts to count anew.
     const quietMs = 3 * settings.heartbeatMs;
@@ -210,9 +210,17 @@ export class Membership {
       const progress = status()?.progress;
       if (progress === undefined || progress.get(id)?.recentActive === true) activeMs = nowMs;
       if (quietMs <= nowMs - activeMs) return true;
-      await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
+      await this.#pause();
     }
     return false;
+  }
+
+  /** Until something is applied, for a moment at most. */
+  async #pause(): Promise<void> {
+    const { clock, physical } = this.#options;
+    await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
+    // Where too many wait already that is no wait at all, and others must get their turn.
+    await new Promise<void>((resolve) => clock.nextTurn(resolve));
   }
 
   #isNonVoter(id: NodeId): boolean {
@@ -242,7 +250,7 @@ export class Membership {
   }
 
   async #changeNow(edit: Edit): Promise<void> {
-    const { clock, physical } = this.#options;
+    const { clock } = this.#options;
     const deadlineMs = clock.nowMs() + CHANGE_TIMEOUT_MS;
     for (;;) {
       const result = await this.#propose(edit);
@@ -259,7 +267,7 @@ export class Membership {
           if (deadlineMs < clock.nowMs()) {
             throw new ServerError('conflict', 'another membership change is under way');
           }
-          await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
+          await this.#pause();
       }
     }
   }
@@ -297,7 +305,7 @@ export class Membership {
    * the change is no less made.
    */
   async #settle(): Promise<void> {
-    const { clock, physical } = this.#options;
+    const { clock } = this.#options;
     const deadlineMs = clock.nowMs() + CHANGE_TIMEOUT_MS;
     let changedAtIndex: number | undefined;
     while (clock.nowMs() < deadlineMs) {
@@ -311,7 +319,7 @@ export class Membership {
         );
         if (changedAtIndex <= applied) return;
       }
-      await physical.awaitApplied(physical.appliedIndex() + 1, RETRY_MS);
+      await this.#pause();
     }
   }
 }
