@@ -185,6 +185,6 @@ export function quantileOf(samples: readonly number[], q: number): Measured {
 /** Fewer, and the quantile is but an extreme. */
 const BEYOND_MIN = 5;
 
-function middle(values: readonly number[]): number {
+export function middle(values: readonly number[]): number {
   return median(values.toSorted((left, right) => left - right));
 }

@@ -12,6 +12,7 @@ import { measuredDifference } from '../../analysis/paired.ts';
 import { call, expectOk } from '../../cluster/admin-api.ts';
 import { startReferenceCluster, type Cluster } from '../../cluster/reference-cluster.ts';
 import { createRandom } from '../../random.ts';
+import { middle } from './library.ts';
 import { TARGETS, type Row, type Target } from './target.ts';
 
 export type HttpOptions = {
@@ -35,7 +36,9 @@ export async function measureOverHttp({ kills, fsmMode, report }: HttpOptions): 
   const row = (target: Target, measured: Measured): Row => ({ target, tls: true, measured });
   try {
     await cluster.grow(NODES);
-    await put(cluster, 0, 'sys/mounts/kv', { type: 'kv' });
+    const { address } = await cluster.active();
+    const { token } = cluster;
+    await expectOk('PUT', 'sys/mounts/kv', { address, token, body: { type: 'kv' } });
     report('reads after writes');
     const missed = await missedReads(cluster, {});
     const awaited = await missedReads(cluster, { awaitIndex: true });
@@ -188,14 +191,4 @@ async function tryWrite(cluster: Cluster, attempt: number, key: string): Promise
     timeoutMs: WRITE_TIMEOUT_MS,
   }).catch(() => undefined); // A node that has just died refuses the connection.
   return answer?.status === 204;
-}
-
-async function put(cluster: Cluster, node: number, path: string, body: object): Promise<void> {
-  const address = cluster.nodes()[node]?.address ?? '';
-  await expectOk('PUT', path, { address, token: cluster.token, body: { ...body } });
-}
-
-function middle(values: readonly number[]): number {
-  const sorted = values.toSorted((left, right) => left - right);
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
