@@ -126,7 +126,7 @@ function createRaft(id: string): Raft {
     heartbeatTicks: 1,
     leaseMs: 0,
     random: () => 0.5,
-    commitNotify: { kind: 'push' },
+    commitNotify: { kind: 'push', isGathered: false },
     limits: {
       appendBytesMax: 1024 * 1024,
       inflightAppendsMax: 4 * RESPONSES,

@@ -16,6 +16,8 @@ export type Peer = {
 };
 
 export class AppendSender {
+  /** What servers are told even if it takes an append of its own. */
+  #pushedCommit = 0;
   readonly #options: ReplicationOptions;
   readonly #term: number;
   readonly #log: Log;
@@ -43,8 +45,23 @@ export class AppendSender {
   }
 
   #isCommitDue({ progress, commitTimerTicks }: Peer): boolean {
-    if (progress.isPaused || this.#log.commitIndex <= progress.sentCommit) return false;
-    return this.#options.commitNotify.kind === 'push' || commitTimerTicks <= 0;
+    const { commitNotify } = this.#options;
+    const { commitIndex } = this.#log;
+    if (progress.isPaused || commitIndex <= progress.sentCommit) return false;
+    if (commitNotify.kind === 'piggyback') return commitTimerTicks <= 0;
+    return !commitNotify.isGathered || progress.sentCommit < this.#pushedCommit;
+  }
+
+  /** Tells all that is committed by now, see `Raft.pushCommit`. */
+  pushCommit(): void {
+    this.#pushedCommit = this.#log.commitIndex;
+  }
+
+  /** Whether something is committed that is told only with entries, until `pushCommit`. */
+  get isCommitHeld(): boolean {
+    const { commitNotify } = this.#options;
+    if (commitNotify.kind === 'piggyback' || !commitNotify.isGathered) return false;
+    return this.#pushedCommit < this.#log.commitIndex;
   }
 
   /** Sends the next batch, which may be empty. Returns false if a snapshot is needed instead. */

@@ -41,7 +41,7 @@ class Subject {
       heartbeatTicks: 1,
       leaseMs: 0,
       random,
-      commitNotify: { kind: 'push' },
+      commitNotify: { kind: 'push', isGathered: false },
       limits: { appendBytesMax: 10_000, inflightAppendsMax: 10, uncommittedBytesMax: 10_000 },
     };
     this.raft = new Raft(options);

@@ -283,10 +283,7 @@ export class Raft {
     return result.kind === 'accepted' ? { ...result, term: this.#election.currentTerm } : result;
   }
 
-  /**
-   * Returns whether the transfer began: this server leads, and `to` is another voter. It is given
-   * up after `electionTicks`.
-   */
+  /** Whether it began: this server leads, `to` is another voter. Given up after `electionTicks`. */
   transferLeadership(to: NodeId): boolean {
     return this.#replication?.transfer(to) ?? false;
   }
@@ -298,6 +295,15 @@ export class Raft {
   readIndex(id: number): void {
     if (this.#replication === undefined) this.#reads.forward(id);
     else this.#replication.readIndex.ask({ from: this.#id, id });
+  }
+
+  /** What is committed by now may be told by appends of its own; wanted while `isCommitHeld`. */
+  pushCommit(): void {
+    this.#replication?.pushCommit();
+  }
+
+  get isCommitHeld(): boolean {
+    return this.#replication?.isCommitHeld ?? false;
   }
 
   /** A message to `id` was not delivered, and more may not have been. */

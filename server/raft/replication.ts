@@ -6,7 +6,9 @@
  * each server is sent. So whatever arrived together leaves as one append per server.
  *
  * Telling the commit index, with `push`: a server whose last append carried an older one is sent
- * the entries that wait for it, or else one empty append. With `piggyback` (the rule of
+ * the entries that wait for it, or else one empty append. If the pushes are gathered, the empty one
+ * for several entries waits for `pushCommit`: it costs each server a message and an answer, and
+ * callers who now hear of their writes may write again. With `piggyback` (the rule of
  * hashicorp/raft, there `CommitTimeout`) it travels with entries, or after a random time without
  * any; heartbeats do not carry it. What may have been lost is repeated: under `push` by the
  * heartbeat, under `piggyback` by an append when the heartbeat's answer shows that it did not help.
@@ -33,7 +35,8 @@ import { Transfer } from './transfer.ts';
 
 /** `timeoutTicks`: an empty append follows after a time in `[timeoutTicks, 2 * timeoutTicks)`. */
 export type CommitNotify =
-  { readonly kind: 'push' } | { readonly kind: 'piggyback'; readonly timeoutTicks: number };
+  | { readonly kind: 'push'; readonly isGathered: boolean }
+  | { readonly kind: 'piggyback'; readonly timeoutTicks: number };
 
 export type ReplicationOptions = {
   readonly id: NodeId;
@@ -336,7 +339,10 @@ export class Replication {
     if (index <= this.#log.commitIndex || !this.#log.holds(index, this.term)) return;
     this.#uncommittedBytes -= commandBytes(this.#log.slice(this.#log.commitIndex, index));
     assert(0 <= this.#uncommittedBytes);
+    const isAlone = index === this.#log.commitIndex + 1;
     this.#log.commitTo(index);
+    // One caller at most hears of it, and is not worth to be waited for.
+    if (isAlone) this.pushCommit();
     this.readIndex.onCommit();
   }
 
@@ -355,6 +361,14 @@ export class Replication {
     if (to === undefined) return;
     this.readIndex.forbidLease();
     this.#outbox.send({ kind: 'timeoutNow', from: this.#options.id, to, term: this.term });
+  }
+
+  pushCommit(): void {
+    this.#appends.pushCommit();
+  }
+
+  get isCommitHeld(): boolean {
+    return this.#appends.isCommitHeld;
   }
 
   reportUnreachable(id: NodeId): void {

@@ -49,7 +49,7 @@ function start(
     heartbeatTicks: 10,
     leaseMs: 0,
     random: () => 0,
-    commitNotify: { kind: 'push' },
+    commitNotify: { kind: 'push', isGathered: true },
     limits: { appendBytesMax: 1e6, inflightAppendsMax: 8, uncommittedBytesMax: 1_000 },
   });
   const harness = {
@@ -314,4 +314,75 @@ test('everyone who sent a snapshot hears of its end, also of one that came twice
   await settle();
   expect(heard).toContain('n2');
   expect(failures).toEqual([]);
+});
+
+/** What the leader has sent to `n2` since it was last asked: how many entries, and which commit. */
+function appendsToN2({ sent }: Harness): { entries: number; leaderCommit: number }[] {
+  return sent.splice(0).flatMap((message) => {
+    if (message.kind !== 'appendEntries' || message.to !== 'n2') return [];
+    return [{ entries: message.entries.length, leaderCommit: message.leaderCommit }];
+  });
+}
+
+/** `n2` holds the log up to `matchIndex`; returns when the turn that hears of it is over. */
+async function acknowledge({ driver, appends }: Harness, matchIndex: number): Promise<void> {
+  for (const append of appends.splice(0)) append.done();
+  await settle();
+  const indexes = { matchIndex, rejectedIndex: 0, hintIndex: 0, hintTerm: 0, appliedIndex: 0 };
+  driver.enqueue({
+    kind: 'message',
+    message: {
+      ...{ kind: 'appendEntriesResponse', from: 'n2', to: 'n1', term: 2 },
+      ...{ success: true, ...indexes },
+    },
+  });
+  await nextTurn();
+}
+
+async function leadWithPeer(): Promise<Harness> {
+  const harness = start(['n1', 'n2', 'n3']);
+  await lead(harness);
+  await acknowledge(harness, 1);
+  await settle();
+  harness.sent.length = 0;
+  return harness;
+}
+
+function submit({ driver, proposals }: Harness, count: number): void {
+  for (let i = 0; i < count; i += 1) void proposals.submit(Buffer.from('x')).catch(() => {});
+  driver.wake();
+}
+
+test('the commit of several writes is told with what their callers write next', async () => {
+  const harness = await leadWithPeer();
+  submit(harness, 2);
+  await settle();
+  expect(appendsToN2(harness)).toEqual([{ entries: 2, leaderCommit: 1 }]);
+
+  await acknowledge(harness, 3);
+  expect(harness.applied.at(-1)?.index).toBe(3);
+  submit(harness, 2);
+  await settle();
+  expect(appendsToN2(harness)).toEqual([{ entries: 2, leaderCommit: 3 }]);
+});
+
+test('if nothing is written next it is told alone, a turn later', async () => {
+  const harness = await leadWithPeer();
+  submit(harness, 2);
+  await settle();
+  await acknowledge(harness, 3);
+  appendsToN2(harness);
+  await nextTurn();
+  expect(appendsToN2(harness)).toEqual([{ entries: 0, leaderCommit: 3 }]);
+  await settle();
+  expect(appendsToN2(harness)).toEqual([]);
+});
+
+test('the commit of a single write is told in the turn that hears of it', async () => {
+  const harness = await leadWithPeer();
+  submit(harness, 1);
+  await settle();
+  appendsToN2(harness);
+  await acknowledge(harness, 2);
+  expect(appendsToN2(harness)).toEqual([{ entries: 0, leaderCommit: 2 }]);
 });

@@ -170,6 +170,8 @@ export class Driver {
     // After the inputs were drained and before the core has them: leases rest on this order.
     raft.advanceTime(clock.nowMs());
     if (this.#sleep.hasSlept()) raft.distrustTime();
+    // Of the last turn: those who heard of it have proposed what this one takes.
+    raft.pushCommit();
     for (const input of inputs) this.#take(input);
     this.#tick();
     this.#propose();
@@ -188,6 +190,7 @@ export class Driver {
     for (const entries of committed) applyEntries(entries);
     const last = committed.at(-1)?.at(-1);
     if (last !== undefined) this.#commitTimes.committed(last.index, clock.nowMs());
+    if (raft.isCommitHeld) this.wake();
     observe(raft.status());
   }
 

@@ -342,7 +342,7 @@ function createRaft({ nodeId, position, settings, recovery, random }: SessionOpt
     random,
     commitNotify:
       commitNotify.kind === 'push'
-        ? commitNotify
+        ? { kind: 'push', isGathered: true }
         : { kind: 'piggyback', timeoutTicks: ticksOf(commitNotify.timeoutMs) },
     limits: { appendBytesMax, inflightAppendsMax, uncommittedBytesMax },
   });

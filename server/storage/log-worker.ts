@@ -11,6 +11,8 @@ import type { LogWrite, LogWriterOptions } from './log-writer.ts';
 // Bounds how long the first write of a batch waits for the last one.
 const BATCH_BYTES_MAX = 1024 * 1024;
 const BATCH_WRITES_MAX = 512;
+// A mark is overwritten by the next batch, so it waits until none is likely to follow at once.
+const MARK_DELAY_MS = 5;
 
 type WorkerInput = {
   readonly options: LogWriterOptions;
@@ -20,6 +22,7 @@ type WorkerInput = {
 
 function run(writer: LogWriter, { signal, port }: WorkerInput): void {
   let isClosing = false;
+  let isMarkDue = false;
   while (!isClosing) {
     const seen = Atomics.load(signal, 0);
     const writes: LogWrite[] = [];
@@ -40,13 +43,17 @@ function run(writer: LogWriter, { signal, port }: WorkerInput): void {
     if (writes.length > 0) {
       writer.write(writes);
       send(port, { kind: 'durable', writeCount: writes.length });
-      writer.mark();
+      isMarkDue = true;
     }
     // One step of each between two batches, so that many do not delay them all.
     const prepared = writer.prepareNext();
     const removed = writer.removeOldest();
     const isIdle = writes.length === 0 && !prepared && !removed;
-    if (isIdle && !isClosing) Atomics.wait(signal, 0, seen);
+    if (!isIdle || isClosing) continue;
+    const woken = Atomics.wait(signal, 0, seen, isMarkDue ? MARK_DELAY_MS : Infinity);
+    if (woken !== 'timed-out') continue;
+    writer.mark();
+    isMarkDue = false;
   }
 }
 

@@ -49,7 +49,9 @@ class MemoryStore implements Store {
   }
 
   get(key: string): Uint8Array | undefined {
-    return this.#values.get(key);
+    const value = this.#values.get(key);
+    // `slice` of a Buffer would be a view of it.
+    return value && Uint8Array.prototype.slice.call(value);
   }
 
   async list(

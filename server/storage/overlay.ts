@@ -71,8 +71,7 @@ export class Generation {
   add(operation: StoreOperation): number {
     const { key } = operation;
     if (!this.values.has(key)) this.#unsorted.push(key);
-    // A copy, in a pool: one in memory of its own would cost six times as much (1.6 µs for 300 bytes).
-    const value = operation.kind === 'put' ? Buffer.from(operation.value) : null;
+    const value = operation.kind === 'put' ? operation.value : null;
     this.values.set(key, value);
     const bytes = CHANGE_BYTES + 2 * key.length + (value?.length ?? 0);
     this.bytes += bytes;

@@ -50,7 +50,10 @@ export type Store = {
     prefix: string,
     page: { after?: string | undefined; limit?: number | undefined },
   ): Promise<string[]>;
-  /** Takes a batch. It may be published when the promise resolves; at once if there is none. */
+  /**
+   * Takes a batch. It may be published when the promise resolves; at once if there is none. Values
+   * are the store's from then on: their bytes must not change.
+   */
   apply(operations: readonly StoreOperation[], position: StorePosition): Promise<void> | undefined;
   publish(): void;
   /** Resolves when all that is published is durable. */

@@ -211,7 +211,10 @@ class ScriptedCluster {
         leaseMs: setting('lease'),
         // The lower the number, the sooner the node stands.
         random: () => jitter?.next() ?? index / ids.length,
-        commitNotify: timeoutTicks > 0 ? { kind: 'piggyback', timeoutTicks } : { kind: 'push' },
+        commitNotify:
+          timeoutTicks > 0
+            ? { kind: 'piggyback', timeoutTicks }
+            : { kind: 'push', isGathered: false },
         limits: {
           appendBytesMax: setting('append'),
           inflightAppendsMax: setting('inflight'),

@@ -225,7 +225,9 @@ export class NodeProcess {
         // The plan's tick is another one.
         leaseMs: plan.leaseMs * (TICK_MS / (TICK_US / 1000)),
         random: () => jitter.next(),
-        commitNotify,
+        // As `session.ts` has it.
+        commitNotify:
+          commitNotify.kind === 'push' ? { ...commitNotify, isGathered: true } : commitNotify,
         limits,
       },
       {

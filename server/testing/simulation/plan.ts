@@ -78,7 +78,7 @@ export function planOf(seed: number, row?: Row): Plan {
     heartbeatTicks,
     leaseMs: random.chance(0.5) ? leaseMsOf(electionTicks) : 0,
     commitNotify: random.chance(0.75)
-      ? { kind: 'push' }
+      ? { kind: 'push', isGathered: false }
       : { kind: 'piggyback', timeoutTicks: random.between(2, 6) },
     limits: {
       appendBytesMax: random.pick([1, 60, 300, 65_536]),
