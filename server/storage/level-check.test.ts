@@ -48,6 +48,24 @@ test('crc32c() gives the published values', () => {
   expect(crc32c(Buffer.alloc(0))).toBe(0);
 });
 
+test('crc32c() does not depend on where the bytes lie, nor on how many they are', () => {
+  const bitwise = (bytes: Uint8Array): number => {
+    let crc = -1;
+    for (const byte of bytes) {
+      crc ^= byte;
+      for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+    }
+    return ~crc >>> 0;
+  };
+  const memory = new Uint8Array(128).map((_, i) => (i * 151 + 7) & 0xff);
+  for (let offset = 0; offset < 20; offset += 1) {
+    for (let length = 0; length <= 70; length += 1) {
+      const bytes = memory.subarray(offset, offset + length);
+      expect(crc32c(bytes), `${length} bytes at ${offset}`).toBe(bitwise(bytes));
+    }
+  }
+});
+
 describe('a log', () => {
   test('is sound as LevelDB wrote it', () => {
     expect(log.length).toBeGreaterThan(2 * 32 * 1024);

@@ -10,13 +10,14 @@
  * log: `level-log.ts`.
  */
 
+import assert from 'node:assert/strict';
 import { readFile, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { masked } from './crc32c.ts';
 import { LevelCursor, type Handle } from './level-cursor.ts';
 import { readLevelLog, type LevelFault } from './level-log.ts';
-import { readManifest } from './level-manifest.ts';
+import { readManifest, type LevelManifest } from './level-manifest.ts';
 
 /** A file of the store does not read back as it was written. */
 export class StoreDamagedError extends Error {
@@ -32,28 +33,40 @@ export class StoreDamagedError extends Error {
 }
 
 const FILE_NAME = /^(\d+)\.(ldb|log)$/;
+const LOG_EXTENSION = '.log';
 const FOOTER_BYTES = 48;
 const MAGIC = Buffer.from('57fb808b247547db', 'hex');
 const TRAILER_BYTES = 5;
 
 /**
- * Rejects with `StoreDamagedError`. One file at a time, and other things between two of them. Files
- * that LevelDB has given up, or had not finished when it was killed, do not count.
+ * Rejects with `StoreDamagedError`. One file at a time, while the next is read, and other things
+ * between two of them. Files that LevelDB has given up, or had not finished when it was killed, do
+ * not count.
  */
 export async function checkLevelFiles(directory: string): Promise<void> {
   const { path, records, fault } = await readManifestFile(directory);
   if (fault !== undefined) throw new StoreDamagedError(path, fault.offset, fault.reason);
   const manifest = readManifest(records);
-  for (const name of await readdir(directory)) {
-    const [, number = '', extension] = FILE_NAME.exec(name) ?? [];
-    const isTable = extension === 'ldb' && manifest.tables.has(Number(number));
-    const isLog = extension === 'log' && manifest.firstLog <= Number(number);
-    if (!isTable && !isLog) continue;
-    const file = join(directory, name);
-    const bytes = await readFile(file);
-    const found = isLog ? readLevelLog(bytes).fault : findTableFault(bytes);
-    if (found !== undefined) throw new StoreDamagedError(file, found.offset, found.reason);
+  const names = (await readdir(directory)).filter((name) => isInUse(name, manifest));
+  const read = (name: string | undefined): Promise<Buffer> | undefined =>
+    name === undefined ? undefined : readFile(join(directory, name));
+  let reading = read(names[0]);
+  for (const [i, name] of names.entries()) {
+    const bytes = await reading;
+    reading = read(names[i + 1]);
+    // Where this one is damaged, nobody waits for the next.
+    reading?.catch(() => undefined);
+    assert(bytes !== undefined);
+    const found = name.endsWith(LOG_EXTENSION) ? readLevelLog(bytes).fault : findTableFault(bytes);
+    if (found === undefined) continue;
+    throw new StoreDamagedError(join(directory, name), found.offset, found.reason);
   }
+}
+
+function isInUse(name: string, { tables, firstLog }: LevelManifest): boolean {
+  const [, number = '', extension] = FILE_NAME.exec(name) ?? [];
+  if (extension === 'log') return firstLog <= Number(number);
+  return extension === 'ldb' && tables.has(Number(number));
 }
 
 async function readManifestFile(directory: string) {
