@@ -4,7 +4,7 @@
  * Data keys begin with `d`, and the position is at `p`, out of their reach. Every write is synced:
  * LevelDB can lose a batch in the middle at power loss if an unsynced one is among them
  * (google/leveldb#193, shown in `power-loss.test.ts`), so there is none. An import goes to a
- * database of its own, see `store-directory.ts`.
+ * database of its own, which counts only when it is whole and synced, see `store-directory.ts`.
  */
 
 import assert from 'node:assert/strict';
@@ -164,7 +164,8 @@ export class LevelHome {
       for await (const pairs of decodeSnapshot(position, chunks)) {
         const batch = level.batch();
         for (const { key, value } of pairs) batch.put(DATA + key, asBuffer(value));
-        await batch.write({ sync: true });
+        // Nobody looks at this database until all of its files are synced.
+        await batch.write();
         this.#reached('wroteGroup');
       }
       await level.put(POSITION_KEY, encodePosition(position), { sync: true });

@@ -14,7 +14,9 @@ import type { StoreExport, StorePosition } from './store.ts';
 // A listing reads this many keys, then seeks if it is still in the same subdirectory: cheaper than
 // a seek per child where subdirectories are small, and bounded where they are large.
 const LIST_KEYS = 64;
-const EXPORT_PAIRS = 256;
+/** Of one step of an export, whichever is less: LevelDB's own 16 KiB make it as slow as its steps. */
+const EXPORT_PAIRS = 512;
+const EXPORT_BYTES = 256 * 1024;
 
 export type ListedPage = { after?: string | undefined; limit?: number | undefined };
 
@@ -135,7 +137,13 @@ export class OpenExports {
 }
 
 async function* readPairs(level: Level, snapshot: LevelSnapshot): AsyncIterable<StorePair[]> {
-  const pairs = level.iterator({ gte: DATA, lt: DATA_END, snapshot, fillCache: false });
+  const pairs = level.iterator({
+    gte: DATA,
+    lt: DATA_END,
+    snapshot,
+    fillCache: false,
+    highWaterMarkBytes: EXPORT_BYTES,
+  });
   try {
     for (;;) {
       const group = await pairs.nextv(EXPORT_PAIRS);

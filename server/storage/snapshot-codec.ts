@@ -22,6 +22,8 @@ export const CHUNK_BYTES_MAX = 256 * 1024;
 const MAGIC = Buffer.from('BAOSNAP1', 'latin1');
 const POSITION_BYTES_MAX = 1024 * 1024;
 const HASH_BYTES = 32;
+/** Of a key and a value. */
+const LENGTHS_BYTES = 8;
 
 export type StorePair = { readonly key: string; readonly value: Uint8Array };
 
@@ -31,18 +33,20 @@ export async function* encodeSnapshot(
   groups: AsyncIterable<readonly StorePair[]> | Iterable<readonly StorePair[]>,
 ): StoreStream {
   const hash = createHash('sha256');
-  let parts: Buffer[] = [];
+  let parts: Uint8Array[] = [];
   let partsBytes = 0;
-  function add(part: Buffer): void {
-    hash.update(part);
+  function add(part: Uint8Array): void {
     parts.push(part);
     partsBytes += part.length;
   }
-  function* takeChunks(bytesMin: number): Iterable<Buffer> {
-    if (partsBytes < bytesMin) return;
+  function take(): Buffer {
     const bytes = Buffer.concat(parts);
     parts = [];
     partsBytes = 0;
+    return bytes;
+  }
+  function* chunksOf(bytes: Buffer): Iterable<Buffer> {
+    hash.update(bytes);
     for (let start = 0; start < bytes.length; start += CHUNK_BYTES_MAX) {
       yield bytes.subarray(start, start + CHUNK_BYTES_MAX);
     }
@@ -52,14 +56,14 @@ export async function* encodeSnapshot(
   add(Buffer.concat([MAGIC, encodeLengths(positionBytes.length), positionBytes]));
   for await (const group of groups) {
     for (const { key, value } of group) {
-      const keyBytes = Buffer.from(key);
-      add(Buffer.concat([encodeLengths(keyBytes.length, value.length), keyBytes, value]));
-      yield* takeChunks(CHUNK_BYTES_MAX);
+      add(encodePairHead(key, value.length));
+      add(value);
+      if (CHUNK_BYTES_MAX <= partsBytes) yield* chunksOf(take());
     }
   }
   add(encodeLengths(0, 0));
-  parts.push(hash.digest());
-  yield* takeChunks(0);
+  yield* chunksOf(take());
+  yield hash.digest();
 }
 
 /**
@@ -75,10 +79,11 @@ export async function* decodeSnapshot(
   try {
     await readHead(reader, position);
     yield* readPairs(reader);
+    reader.settle();
     const digest = hash.digest();
-    if (!(await reader.takeUnobserved(HASH_BYTES)).equals(digest)) {
+    await reader.need(HASH_BYTES);
+    if (!reader.takeUnobserved(HASH_BYTES).equals(digest))
       throw fault('its checksum does not match');
-    }
     if (!(await reader.isAtEnd())) throw fault('bytes follow its end');
   } finally {
     await reader.stop();
@@ -102,8 +107,11 @@ export async function positionOfSnapshot(chunks: StoreStream): Promise<StorePosi
 }
 
 async function readPositionBytes(reader: ByteReader): Promise<Buffer> {
-  if (!(await reader.take(MAGIC.length)).equals(MAGIC)) throw fault('this is no snapshot');
-  return reader.take(await readLength(reader, POSITION_BYTES_MAX));
+  await reader.need(MAGIC.length + 4);
+  if (!reader.take(MAGIC.length).equals(MAGIC)) throw fault('this is no snapshot');
+  const length = checkedLength(reader.takeU32(), POSITION_BYTES_MAX);
+  await reader.need(length);
+  return reader.take(length);
 }
 
 async function readHead(reader: ByteReader, position: StorePosition): Promise<void> {
@@ -118,11 +126,15 @@ async function* readPairs(reader: ByteReader): AsyncIterable<StorePair[]> {
   let groupBytes = 0;
   let previousKey = '';
   for (;;) {
-    const keyBytes = await readLength(reader, KEY_BYTES_MAX);
-    const valueBytes = await readLength(reader, ENTRY_BYTES_MAX);
+    const lengths = reader.need(LENGTHS_BYTES);
+    if (lengths !== undefined) await lengths;
+    const keyBytes = checkedLength(reader.takeU32(), KEY_BYTES_MAX);
+    const valueBytes = checkedLength(reader.takeU32(), ENTRY_BYTES_MAX);
     if (keyBytes === 0) break;
-    const key = (await reader.take(keyBytes)).toString('utf8');
-    const value = await reader.take(valueBytes);
+    const pair = reader.need(keyBytes + valueBytes);
+    if (pair !== undefined) await pair;
+    const key = reader.take(keyBytes).toString('utf8');
+    const value = reader.take(valueBytes);
     if (compareKeys(key, previousKey) <= 0) throw fault('its keys do not ascend');
     previousKey = key;
     group.push({ key, value });
@@ -142,8 +154,16 @@ function encodeLengths(...lengths: number[]): Buffer {
   return bytes;
 }
 
-async function readLength(reader: ByteReader, max: number): Promise<number> {
-  const length = (await reader.take(4)).readUInt32LE(0);
+function encodePairHead(key: string, valueBytes: number): Buffer {
+  const keyBytes = Buffer.byteLength(key);
+  const head = Buffer.allocUnsafe(LENGTHS_BYTES + keyBytes);
+  head.writeUInt32LE(keyBytes, 0);
+  head.writeUInt32LE(valueBytes, 4);
+  head.write(key, LENGTHS_BYTES);
+  return head;
+}
+
+function checkedLength(length: number, max: number): number {
   if (max < length) throw fault(`a length of ${length} exceeds ${max}`);
   return length;
 }
