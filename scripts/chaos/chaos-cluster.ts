@@ -21,6 +21,8 @@ import { MOUNT } from './kv-client.ts';
 
 export type ChaosClusterOptions = {
   readonly nodeCount: number;
+  /** `raft_threads` of every node. */
+  readonly raftThreads: 'inline' | 'worker';
   /** Where a node listens, and how it is started; the plain loopback if absent. */
   readonly place?: ((settings: NodeSettings) => Promise<NodeSettings>) | undefined;
 };
@@ -133,7 +135,7 @@ export async function startChaosCluster(options: ChaosClusterOptions): Promise<C
     mode: 'standby-reads',
     directory,
     server: { introspection: true },
-    storage: { trailing_logs: TRAILING_LOGS },
+    storage: { trailing_logs: TRAILING_LOGS, raft_threads: options.raftThreads },
     place: async (settings) => {
       const placed = (await options.place?.(settings)) ?? settings;
       const onSpawn = (processId: number): void => {

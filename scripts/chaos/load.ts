@@ -17,6 +17,8 @@ export type LoadOptions = {
   readonly operationsPerSecond: number;
   /** Levels of reads, each as likely as any other. */
   readonly levels: readonly ReadLevel[];
+  /** Of the reads, those that are linearizable whatever `levels` says. */
+  readonly linearizableShare?: number | undefined;
   readonly boundMs: number;
   /** Nodes that requests are sent to, dead or alive. */
   nodes(): readonly { readonly id: string; readonly address: string }[];
@@ -116,7 +118,7 @@ export class Load {
   }
 
   #next(worker: Worker): { readonly key: string; readonly call: Call } {
-    const { random, levels, boundMs } = this.#options;
+    const { random, boundMs } = this.#options;
     if (random.chance(WRITE_SHARE)) {
       const key = this.keyspace.keyToWrite();
       if (random.chance(DELETE_SHARE)) return { key, call: { kind: 'delete' } };
@@ -124,7 +126,7 @@ export class Load {
       this.#serial += 1;
       return { key, call: { kind: 'write', value: `v${this.#serial}`, cas } };
     }
-    const level = random.pick(levels);
+    const level = this.#readLevel();
     const key = this.keyspace.keyToRead();
     switch (level) {
       case 'session': {
@@ -138,6 +140,13 @@ export class Load {
       case 'leader':
         return { key, call: { kind: 'read', level } };
     }
+  }
+
+  #readLevel(): ReadLevel {
+    const { random, levels, linearizableShare } = this.#options;
+    if (linearizableShare === undefined) return random.pick(levels);
+    if (random.chance(linearizableShare)) return 'linearizable';
+    return random.pick(levels.filter((level) => level !== 'linearizable'));
   }
 }
 

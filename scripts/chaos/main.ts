@@ -1,6 +1,6 @@
 /**
  * `npm run chaos -- [--nemesis kill|pause|...|all] [--cycles N] [--seconds N] [--nodes N] [--rate N]
- * [--seed N] [--history DIR] | --check FILE`: real processes, broken under load, and their histories
+ * [--seed N] [--raft-threads inline|worker] [--linearizable-percent N] [--history DIR] | --check FILE`: real processes, broken under load, and their histories
  * checked; or a history that was written, checked again.
  * Exit code 1 where a check found a violation, 2 for a wrong command line.
  */
@@ -15,6 +15,7 @@ import { runChaos } from './run.ts';
 import { NEMESES, type NemesisName } from './stage.ts';
 
 const SECONDS_DEFAULT = 30;
+const THREADS = ['inline', 'worker'] as const;
 
 // Nodes and namespaces are ended by the handlers of `exit`, which a signal alone does not call.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
@@ -30,6 +31,8 @@ async function main(): Promise<number> {
       nodes: { type: 'string', default: '3' },
       rate: { type: 'string', default: '150' },
       seed: { type: 'string', default: '1' },
+      'raft-threads': { type: 'string', default: 'inline' },
+      'linearizable-percent': { type: 'string' },
       history: { type: 'string' },
       check: { type: 'string' },
     },
@@ -40,13 +43,21 @@ async function main(): Promise<number> {
     console.error(`--nemesis must be one of ${NEMESES.join(', ')}, all`);
     return 2;
   }
+  const raftThreads = THREADS.find((each) => each === values['raft-threads']);
+  if (raftThreads === undefined) {
+    console.error(`--raft-threads must be one of ${THREADS.join(', ')}`);
+    return 2;
+  }
+  const percent = values['linearizable-percent'];
   const cyclesMax = values.cycles === undefined ? Infinity : wholeNumber(values.cycles);
   const byDefault = values.cycles === undefined ? SECONDS_DEFAULT : Infinity;
   const options = {
     cyclesMax,
     secondsMax: values.seconds === undefined ? byDefault : wholeNumber(values.seconds),
     nodeCount: wholeNumber(values.nodes),
+    raftThreads,
     operationsPerSecond: wholeNumber(values.rate),
+    linearizableShare: percent === undefined ? undefined : wholeNumber(percent) / 100,
     seed: wholeNumber(values.seed),
     historyDirectory: values.history,
   };

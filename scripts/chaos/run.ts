@@ -21,7 +21,10 @@ export type RunOptions = {
   readonly cyclesMax: number;
   readonly secondsMax: number;
   readonly nodeCount: number;
+  readonly raftThreads: 'inline' | 'worker';
   readonly operationsPerSecond: number;
+  /** Of the reads, those that are linearizable; as likely as any other level if absent. */
+  readonly linearizableShare?: number | undefined;
   readonly seed: number;
   /** Where the history is written, if anywhere. */
   readonly historyDirectory: string | undefined;
@@ -53,7 +56,8 @@ const COOL_DOWN_MS = 1_500;
  */
 export async function runChaos(options: RunOptions): Promise<RunReport | undefined> {
   const random = new Random(options.seed, 'nemesis');
-  const stage = await stageOf(options.nemesis, { nodeCount: options.nodeCount, random });
+  const { nodeCount, raftThreads, linearizableShare } = options;
+  const stage = await stageOf(options.nemesis, { nodeCount, raftThreads, random });
   if (stage === undefined) return undefined;
   let hasAnswer = false;
   try {
@@ -65,6 +69,7 @@ export async function runChaos(options: RunOptions): Promise<RunReport | undefin
       random: new Random(options.seed, 'load'),
       operationsPerSecond: options.operationsPerSecond,
       levels,
+      linearizableShare,
       boundMs: BOUND_MS,
       nodes: () => cluster.nodes,
     });

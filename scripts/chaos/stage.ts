@@ -5,18 +5,19 @@ import { join } from 'node:path';
 import type { NodeSettings } from '../../bench/cluster/node-process.ts';
 import type { Random } from '../../server/testing/random.ts';
 import { createSmallDisk, type SmallDisk } from '../small-disk.ts';
-import { startChaosCluster, type ChaosCluster } from './chaos-cluster.ts';
+import { startChaosCluster, type ChaosCluster, type ChaosClusterOptions } from './chaos-cluster.ts';
 import { createNamespaces } from './namespaces.ts';
 import { createCorruptNemesis } from './nemesis-corrupt.ts';
 import { createDiskNemesis } from './nemesis-disk.ts';
 import { createKillNemesis } from './nemesis-kill.ts';
-import { createPartitionNemesis } from './nemesis-partition.ts';
+import { createMixedNemesis } from './nemesis-mixed.ts';
+import { createPartitionNemesis, type Links } from './nemesis-partition.ts';
 import { createPauseNemesis } from './nemesis-pause.ts';
 import { createProxyNemesis } from './nemesis-proxy.ts';
 import type { Nemesis, NemesisOptions } from './nemesis.ts';
 import { ProxiedNetwork } from './proxied-network.ts';
 
-export const NEMESES = ['kill', 'pause', 'proxy', 'netns', 'disk', 'corrupt'] as const;
+export const NEMESES = ['kill', 'pause', 'proxy', 'netns', 'mixed', 'disk', 'corrupt'] as const;
 export type NemesisName = (typeof NEMESES)[number];
 
 export type Stage = {
@@ -28,7 +29,7 @@ export type Stage = {
 
 type EndOptions = { readonly keepsFiles: boolean };
 
-export type StageOptions = { readonly nodeCount: number; readonly random: Random };
+export type StageOptions = Omit<ChaosClusterOptions, 'place'> & { readonly random: Random };
 
 /** Undefined where this process lacks the right to break things in this way. */
 export async function stageOf(
@@ -45,47 +46,61 @@ export async function stageOf(
     case 'proxy':
       return proxyStage(options);
     case 'netns':
-      return namespaceStage(options);
+      return namespaceStage(options, createPartitionsOnly);
+    case 'mixed':
+      return namespaceStage(options, createPartitionsAndKills);
     case 'disk':
       return diskStage(options);
   }
 }
 
 async function plainStage(
-  { nodeCount, random }: StageOptions,
+  { random, ...options }: StageOptions,
   create: (options: NemesisOptions) => Nemesis,
 ): Promise<Stage> {
-  const cluster = await startChaosCluster({ nodeCount });
-  const end = (options: EndOptions): Promise<void> => endCluster(cluster, options);
+  const cluster = await startChaosCluster(options);
+  const end = (how: EndOptions): Promise<void> => endCluster(cluster, how);
   return { cluster, nemesis: create({ cluster, random }), end };
 }
 
-async function proxyStage({ nodeCount, random }: StageOptions): Promise<Stage> {
+async function proxyStage({ random, ...options }: StageOptions): Promise<Stage> {
   const network = new ProxiedNetwork(random);
   const place = (settings: NodeSettings): Promise<NodeSettings> => network.place(settings);
-  const cluster = await startChaosCluster({ nodeCount, place });
+  const cluster = await startChaosCluster({ ...options, place });
   const nemesis = createProxyNemesis({ cluster, random }, network);
-  const end = async (options: EndOptions): Promise<void> => {
-    await endCluster(cluster, options);
+  const end = async (how: EndOptions): Promise<void> => {
+    await endCluster(cluster, how);
     await network.close();
   };
   return { cluster, nemesis, end };
 }
 
-async function namespaceStage({ nodeCount, random }: StageOptions): Promise<Stage | undefined> {
+async function namespaceStage(
+  { random, ...options }: StageOptions,
+  create: (options: NemesisOptions, links: Links) => Nemesis,
+): Promise<Stage | undefined> {
   const namespaces = createNamespaces();
   if (namespaces === undefined) return undefined;
   const place = (settings: NodeSettings): Promise<NodeSettings> => namespaces.place(settings);
-  const cluster = await startChaosCluster({ nodeCount, place });
-  const nemesis = createPartitionNemesis('netns', { cluster, random }, namespaces);
-  const end = async (options: EndOptions): Promise<void> => {
-    await endCluster(cluster, options);
+  const cluster = await startChaosCluster({ ...options, place });
+  const nemesis = create({ cluster, random }, namespaces);
+  const end = async (how: EndOptions): Promise<void> => {
+    await endCluster(cluster, how);
     namespaces.remove();
   };
   return { cluster, nemesis, end };
 }
 
-async function diskStage({ nodeCount, random }: StageOptions): Promise<Stage | undefined> {
+function createPartitionsOnly(options: NemesisOptions, links: Links): Nemesis {
+  return createPartitionNemesis('netns', options, links);
+}
+
+function createPartitionsAndKills(options: NemesisOptions, links: Links): Nemesis {
+  const nemeses = [createPartitionsOnly(options, links), createKillNemesis(options)];
+  return createMixedNemesis(nemeses, options.random);
+}
+
+async function diskStage({ random, ...options }: StageOptions): Promise<Stage | undefined> {
   const disks = new Map<string, SmallDisk>();
   const place = async (settings: NodeSettings): Promise<NodeSettings> => {
     const { id, directory } = settings;
@@ -93,14 +108,14 @@ async function diskStage({ nodeCount, random }: StageOptions): Promise<Stage | u
     if (disk !== undefined) disks.set(id, disk);
     return settings;
   };
-  const cluster = await startChaosCluster({ nodeCount, place });
+  const cluster = await startChaosCluster({ ...options, place });
   // With the disks what is on them goes, too.
   const end = async (): Promise<void> => {
     await cluster.stop();
     for (const disk of disks.values()) disk.remove();
     cluster.remove();
   };
-  if (disks.size < nodeCount) {
+  if (disks.size < options.nodeCount) {
     await end();
     return undefined;
   }
