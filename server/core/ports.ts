@@ -186,7 +186,7 @@ export type AutopilotServer = {
   readonly nodeStatus: 'alive' | 'left';
   readonly lastContactMs: number;
   readonly lastTerm: number;
-  /** Applied there. */
+  /** Durable in its log, as far as the leader knows. */
   readonly lastIndex: number;
   readonly isHealthy: boolean;
   /** For how long `isHealthy` has been what it is. */

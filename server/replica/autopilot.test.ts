@@ -81,8 +81,9 @@ describe('a server is healthy', () => {
     ['led, near and heard of', {}, true],
     ['at the threshold of contact', { quietMs: 10_000 }, true],
     ['beyond it: not', { quietMs: 10_000 + TICK_MS }, false],
-    ['as far behind as it may be', { appliedIndex: LAST_INDEX - 1000 }, true],
-    ['one entry more: not', { appliedIndex: LAST_INDEX - 1001 }, false],
+    ['as far behind as it may be', { matchIndex: LAST_INDEX - 1000 }, true],
+    ['one entry more: not', { matchIndex: LAST_INDEX - 1001 }, false],
+    ['however much it has yet to flush', { appliedIndex: 0 }, true],
     ['without a word in this term: not', { matchIndex: 0 }, false],
   ])('%s', (_, row, isHealthy) => {
     const state = stateOf(observe({ n2: row, n3: {} }));
@@ -90,6 +91,23 @@ describe('a server is healthy', () => {
     expect(state.isHealthy).toBe(isHealthy);
     expect(state.servers[1]).toMatchObject({ lastContactMs: row.quietMs ?? 0, status: 'voter' });
     expect(state.servers[1]?.lastTerm).toBe(row.matchIndex === 0 ? 0 : 4);
+  });
+
+  test('who has made durable what the log held a threshold ago; who has not, is stuck', () => {
+    const watch = new HealthWatch(observe({ n2: {} }));
+    const stateAt = (nowMs: number, lastIndex: number, appliedIndex: number): boolean => {
+      const all = { matchIndex: lastIndex, appliedIndex };
+      const observation = observe({ n2: all }, { nowMs });
+      const raft = { ...observation.raft, lastIndex };
+      return watch.observe({ ...observation, raft }).servers[1]?.isHealthy === true;
+    };
+    expect(stateAt(0, 20_000, 0)).toBe(true);
+    expect(stateAt(9999, 900_000, 0)).toBe(true);
+    expect(stateAt(10_000, 900_000, 18_999)).toBe(false);
+    expect(stateAt(10_200, 900_000, 19_000)).toBe(true);
+    // What counts goes on with the time.
+    expect(stateAt(19_998, 900_000, 19_000)).toBe(true);
+    expect(stateAt(19_999, 900_000, 19_000)).toBe(false);
   });
 
   test('for as long as nothing changes about it', () => {

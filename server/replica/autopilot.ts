@@ -36,6 +36,9 @@ export type Observation = {
   isNonVoter(id: NodeId): boolean;
 };
 
+/** What the leader's log had at its end, and when. */
+type Extent = { readonly nowMs: number; readonly lastIndex: number };
+
 type Seen = { readonly isHealthy: boolean; readonly sinceMs: number };
 
 /** The memory of one leadership: since when each server is as it is. */
@@ -43,6 +46,8 @@ export class HealthWatch {
   readonly #term: number;
   readonly #firstMs: number;
   #seen: ReadonlyMap<NodeId, Seen> = new Map();
+  /** Ascending; the first is the last of those that are old enough to be asked for. */
+  #extents: readonly Extent[] = [];
 
   constructor({ nowMs, raft }: Pick<Observation, 'nowMs' | 'raft'>) {
     this.#term = raft.currentTerm;
@@ -56,10 +61,11 @@ export class HealthWatch {
   observe(observation: Observation): AutopilotState {
     const { nowMs, raft } = observation;
     const quorum = new Quorum(raft.configuration);
+    const dueIndex = this.#dueIndex(observation);
     const seen = new Map<NodeId, Seen>();
     const servers = raft.configuration.servers.map((server) => {
       const isVoter = quorum.includes(server.id);
-      const facts = factsOf(server, { ...observation, isVoter });
+      const facts = factsOf(server, { ...observation, isVoter, dueIndex });
       const before = this.#seen.get(server.id);
       const isSame = before?.isHealthy === facts.isHealthy;
       const now = isSame ? before : { isHealthy: facts.isHealthy, sinceMs: nowMs };
@@ -68,6 +74,15 @@ export class HealthWatch {
     });
     this.#seen = seen;
     return summarize(raft.id, servers);
+  }
+
+  /** What every state machine should have made durable by now; 0 while that is not known. */
+  #dueIndex({ nowMs, raft, configuration }: Observation): number {
+    const dueMs = nowMs - configuration.lastContactThresholdMs;
+    const extents = [...this.#extents, { nowMs, lastIndex: raft.lastIndex }];
+    const firstKept = extents.findLastIndex((extent) => extent.nowMs <= dueMs);
+    this.#extents = extents.slice(Math.max(0, firstKept));
+    return firstKept === -1 ? 0 : (extents[firstKept]?.lastIndex ?? 0);
   }
 
   /**
@@ -82,16 +97,23 @@ export class HealthWatch {
 
 type Facts = Omit<AutopilotServer, 'stableMs'>;
 
+/**
+ * How far behind a server is, is told by its log. The applied index that servers report is that of
+ * their disk, and may trail the log by a flush of everything that was written meanwhile: no number
+ * of entries bounds that for a healthy server, a time does. So who does not apply what it has, is
+ * found out as late as who is silent.
+ */
 function factsOf(
   { id, address }: Server,
-  { raft, configuration, isNonVoter, isVoter }: Observation & { readonly isVoter: boolean },
+  observed: Observation & { readonly isVoter: boolean; readonly dueIndex: number },
 ): Facts {
+  const { raft, configuration, isNonVoter, isVoter, dueIndex } = observed;
   const isLeader = id === raft.id;
   const progress = raft.progress.get(id);
   const lastContactMs = isLeader ? 0 : (progress?.quietTicks ?? 0) * TICK_MS;
+  const lastIndex = progress?.matchIndex ?? 0;
   // Who has not confirmed anything in this term is not known to be led by this leader.
-  const isLed = progress !== undefined && progress.matchIndex > 0;
-  const lastIndex = progress?.appliedIndex ?? 0;
+  const isLed = lastIndex > 0;
   const isDead =
     configuration.cleanupDeadServers &&
     configuration.deadServerLastContactThresholdMs < lastContactMs;
@@ -108,7 +130,8 @@ function factsOf(
       !isDead &&
       isLed &&
       lastContactMs <= configuration.lastContactThresholdMs &&
-      raft.lastIndex <= lastIndex + configuration.maxTrailingLogs,
+      raft.lastIndex <= lastIndex + configuration.maxTrailingLogs &&
+      dueIndex <= (progress?.appliedIndex ?? 0) + configuration.maxTrailingLogs,
   };
 }
 
