@@ -3,21 +3,25 @@
  * the cluster's credentials (OpenBao internal/vault/raft.go, `raftJoin`).
  *
  *   joiner                                       active node
- *     challenge {node_id}  ------------------->    random secret, remembered once for this node
- *     <----- {challenge, seal_config}              sealed under K1
- *     answer = HMAC(secret, node_id, cluster_addr, non_voter)
- *     answer {node_id, cluster_addr, answer} -->   compares; adds the node as a learner
+ *     challenge {node_id}  ------------------->    random secret, its own name, and when
+ *     <----- {challenge, seal_config}              sealed under K1, and not remembered
+ *     answer = challenge | HMAC(secret, node_id, cluster_addr, non_voter)
+ *     answer {node_id, cluster_addr, answer} -->   opens and compares; adds the node as a learner
  *     <----- {credentials}                         sealed under K2
  *
  * K1 and K2 are derived from the unseal key (HKDF), so nothing here is worth anything to who only
  * listens, and what a node claims about itself cannot be changed on the way: the API port may be
- * plain text. A secret is good for one answer.
+ * plain text. A secret is good for one answer, for a while, and to this active node.
+ *
+ * Anyone may ask for a challenge, so asking costs the active node no memory: however many are asked
+ * for, and whoever answers wrongly in another's name, an honest joiner's challenge stays good. What
+ * is remembered are right answers, which take the unseal key.
  */
 
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isServerError, ServerError } from '../errors.ts';
-import { decrypt, encrypt } from './aes-gcm.ts';
+import { decrypt, encrypt, NONCE_BYTES, TAG_BYTES } from './aes-gcm.ts';
 import type { JsonObject } from './backend.ts';
 import type { ChangeFeed, ClusterCredentials, JoinClient, JoinPeer } from './ports.ts';
 import { deriveKey, parseSealConfig, sealConfigJson } from './seal.ts';
@@ -42,9 +46,15 @@ export type JoinClaim = {
 /** OpenBao's. */
 export const JOIN_RETRY_MS = 2000;
 
+/** Of a challenge: a random secret, which active node it is for, and the time it was given. */
 const SECRET_BYTES = 32;
-/** Anyone may ask for a challenge, so the oldest give way. */
-const CHALLENGES_MAX = 128;
+const ISSUER_BYTES = 16;
+const TIME_BYTES = 8;
+const CHALLENGE_BYTES = NONCE_BYTES + SECRET_BYTES + ISSUER_BYTES + TIME_BYTES + TAG_BYTES;
+/** How long a joiner may take to answer: it does so at once. */
+export const CHALLENGE_MS_MAX = 60_000;
+/** Right answers within that time; beyond, joiners are told to come again. */
+export const ANSWERS_MAX = 1024;
 
 const CHALLENGE_PURPOSE = 'baobench raft join: challenge';
 const CREDENTIALS_PURPOSE = 'baobench raft join: credentials';
@@ -62,40 +72,61 @@ export function deriveJoinKeys(unsealKey: Buffer): JoinKeys {
 /** The active node's side. */
 export class JoinChallenges {
   readonly #keys: JoinKeys;
-  /** By node id, oldest first. */
-  readonly #secrets = new Map<string, Buffer>();
+  readonly #clock: () => number;
+  readonly #issuer = randomBytes(ISSUER_BYTES);
+  /** Secrets that were answered rightly, oldest first, and when they would expire. */
+  readonly #answered = new Map<string, number>();
 
-  constructor(keys: JoinKeys) {
+  constructor(keys: JoinKeys, clock: () => number) {
     this.#keys = keys;
+    this.#clock = clock;
   }
 
   create(nodeId: string, sealConfig: SealConfig): JsonObject {
     if (nodeId === '') throw new ServerError('invalid-request', 'no node id provided');
-    const secret = randomBytes(SECRET_BYTES);
-    this.#secrets.delete(nodeId);
-    if (this.#secrets.size >= CHALLENGES_MAX) {
-      for (const oldest of this.#secrets.keys()) {
-        this.#secrets.delete(oldest);
-        break;
-      }
-    }
-    this.#secrets.set(nodeId, secret);
+    const time = Buffer.alloc(TIME_BYTES);
+    time.writeDoubleBE(this.#clock());
+    const secret = Buffer.concat([randomBytes(SECRET_BYTES), this.#issuer, time]);
     const challenge = encrypt(this.#keys.challenge, secret, Buffer.from(nodeId));
     return { challenge: challenge.toString('base64'), seal_config: sealConfigJson(sealConfig) };
   }
 
-  /** Throws unless `answer` proves knowledge of the unseal key. Forgets the challenge either way. */
+  /** Throws unless `answer` proves knowledge of the unseal key, for the first time. */
   verify(claim: JoinClaim, answer: string): void {
-    const secret = this.#secrets.get(claim.nodeId);
-    this.#secrets.delete(claim.nodeId);
-    if (secret === undefined) {
+    const bytes = Buffer.from(answer, 'base64');
+    const challenge = bytes.subarray(0, CHALLENGE_BYTES);
+    const secret = decrypt(this.#keys.challenge, challenge, Buffer.from(claim.nodeId));
+    const expiresMs = secret === undefined ? 0 : this.#expiryOf(secret);
+    if (secret === undefined || expiresMs <= this.#clock()) {
       throw new ServerError('invalid-request', 'no expected answer for the server id provided');
     }
-    const given = Buffer.from(answer, 'base64');
+    const given = bytes.subarray(CHALLENGE_BYTES);
     const expected = answerOf(secret, claim);
     if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
       throw new ServerError('invalid-request', 'invalid answer given');
     }
+    this.#spend(secret.toString('base64'), expiresMs);
+  }
+
+  /** 0 for one of another active node. */
+  #expiryOf(secret: Buffer): number {
+    const issuer = secret.subarray(SECRET_BYTES, SECRET_BYTES + ISSUER_BYTES);
+    if (!issuer.equals(this.#issuer)) return 0;
+    return secret.readDoubleBE(SECRET_BYTES + ISSUER_BYTES) + CHALLENGE_MS_MAX;
+  }
+
+  #spend(secret: string, expiresMs: number): void {
+    for (const [oldest, endMs] of this.#answered) {
+      if (this.#clock() < endMs) break;
+      this.#answered.delete(oldest);
+    }
+    if (this.#answered.has(secret)) {
+      throw new ServerError('invalid-request', 'no expected answer for the server id provided');
+    }
+    if (ANSWERS_MAX <= this.#answered.size) {
+      throw new ServerError('overloaded', `${ANSWERS_MAX} servers are joining`);
+    }
+    this.#answered.set(secret, expiresMs);
   }
 
   sealCredentials(nodeId: string, credentials: ClusterCredentials): JsonObject {
@@ -105,7 +136,7 @@ export class JoinChallenges {
   }
 
   destroy(): void {
-    this.#secrets.clear();
+    this.#answered.clear();
     this.#keys.challenge.fill(0);
     this.#keys.credentials.fill(0);
   }
@@ -176,7 +207,7 @@ async function joinThrough(
     node_id: claim.nodeId,
     cluster_addr: claim.clusterAddress,
     non_voter: claim.nonVoter,
-    answer: answerOf(secret, claim).toString('base64'),
+    answer: answerTo(reply['challenge'], secret, claim),
   });
   const credentials = openText(keys.credentials, answer['credentials'], nodeIdBytes);
   if (credentials === undefined) {
@@ -187,6 +218,12 @@ async function joinThrough(
   }
   const parsed: ClusterCredentials = JSON.parse(credentials.toString());
   return parsed;
+}
+
+/** The challenge itself goes back with the answer: the active node keeps none. */
+function answerTo(challenge: unknown, secret: Buffer, claim: JoinClaim): string {
+  const sealed = Buffer.from(String(challenge), 'base64');
+  return Buffer.concat([sealed, answerOf(secret, claim)]).toString('base64');
 }
 
 function answerOf(secret: Buffer, claim: JoinClaim): Buffer {

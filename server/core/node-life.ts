@@ -301,7 +301,7 @@ export class NodeLife {
     await this.#role.begin(signal);
     const clusterInfo = readClusterInfo(this.barrier);
     this.#joining.stop();
-    const challenges = new JoinChallenges(joinKeys);
+    const challenges = new JoinChallenges(joinKeys, this.#options.clock);
     const loop = runStandby(this.#role, leadership, { signal, logger });
     // Not awaited: sealing waits for the loop in its turn.
     const finished = loop.catch((error: unknown) => void this.#sealAfter(error));
