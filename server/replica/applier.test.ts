@@ -10,7 +10,7 @@ import { openLevelStore } from '../storage/leveldb.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import type { Store } from '../storage/store.ts';
 import { Applier, BACKLOG_BYTES_MAX } from './applier.ts';
-import { GROUP_BYTES_MAX, GROUP_ENTRIES_MAX } from './apply-queue.ts';
+import { ENTRY_BYTES, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX } from './apply-queue.ts';
 import { systemClock } from './clock.ts';
 
 let directory: string;
@@ -111,6 +111,32 @@ test('a backlog leaves turns to others between its groups', async () => {
     seen.push(applier.appliedIndex());
   }
   expect(seen.length).toBeGreaterThan(1);
+});
+
+test('entries without a command count for what they take', async () => {
+  const applier = await applierOn('sync');
+  const count = BACKLOG_BYTES_MAX / ENTRY_BYTES;
+  const empty = new Uint8Array(0);
+  const entries = Array.from({ length: count }, (_, at): Entry => ({
+    index: 1 + at,
+    term: 1,
+    kind: 'noop',
+    command: empty,
+  }));
+  // The first group is being applied, and waits no more.
+  applier.enqueue(entries);
+  expect(applier.isBacklogged()).toBe(false);
+  const rest = Array.from({ length: GROUP_ENTRIES_MAX }, (_, at) => ({
+    ...{ index: count + 1 + at, term: 1, kind: 'noop' as const, command: empty },
+  }));
+  applier.enqueue(rest);
+  expect(applier.isBacklogged()).toBe(false);
+  applier.enqueue([{ index: count + rest.length + 1, term: 1, kind: 'noop', command: empty }]);
+  expect(applier.isBacklogged()).toBe(true);
+  const stopped = applier.stop();
+  release();
+  await stopped;
+  expect(applier.isBacklogged()).toBe(false);
 });
 
 test('so much that waits that nothing more should be proposed is said', async () => {

@@ -28,6 +28,9 @@ export type ApplyJob =
 export const GROUP_BYTES_MAX = 1024 * 1024;
 export const GROUP_ENTRIES_MAX = 256;
 
+/** What an entry takes beside its command; so that empty ones are bounded as well. */
+export const ENTRY_BYTES = 64;
+
 export class ApplyQueue {
   #jobs: ApplyJob[] = [];
   /** How many entries of the first job are taken. */
@@ -35,7 +38,7 @@ export class ApplyQueue {
   #unfinished: readonly Entry[] = [];
   #bytes = 0;
 
-  /** The commands that wait. */
+  /** Of the entries that wait. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -94,7 +97,7 @@ export class ApplyQueue {
 
   /** `entry` is the next of `entries`, which are those of the first job. */
   #takeOne(entries: readonly Entry[], { command }: Entry): void {
-    this.#bytes -= command.length;
+    this.#bytes -= ENTRY_BYTES + command.length;
     this.#taken += 1;
     if (this.#taken < entries.length) return;
     this.#jobs.shift();
@@ -116,6 +119,6 @@ function fits(entry: Entry, count: number, bytes: number): boolean {
 
 function bytesOf(entries: readonly Entry[]): number {
   let bytes = 0;
-  for (const { command } of entries) bytes += command.length;
+  for (const { command } of entries) bytes += ENTRY_BYTES + command.length;
   return bytes;
 }

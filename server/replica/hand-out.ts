@@ -6,6 +6,7 @@
 
 import type { Entry } from '../raft/message.ts';
 import { continuesSequence } from '../storage/chunking.ts';
+import { ENTRY_BYTES } from './apply-queue.ts';
 
 export type HandOutLimits = {
   /** Handed out and not applied. A single command always goes, whole: it is applied with its end. */
@@ -13,9 +14,6 @@ export type HandOutLimits = {
   /** With more than this not applied the state machine counts as backlogged. */
   readonly backlogBytesMax: number;
 };
-
-/** What an entry takes beside its command; so that empty ones are bounded as well. */
-const ENTRY_BYTES = 64;
 
 /** Invariant: `#sent` followed by `#unsent` are contiguous. */
 export class HandOut {
