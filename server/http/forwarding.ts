@@ -34,7 +34,7 @@ export type Forwarding = {
 export type ForwardingLimits = {
   /** How long a request waits for a leader to appear. */
   readonly leaderWaitMs: number;
-  /** How long one forwarded request may take. */
+  /** How long one request may take that was forwarded, or that writes here. */
   readonly requestMs: number;
 };
 

@@ -7,11 +7,12 @@
 import { randomUUID } from 'node:crypto';
 
 import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
-import type { JsonObject } from '../core/backend.ts';
+import type { JsonObject, LogicalResponse } from '../core/backend.ts';
 import { isUndecided } from '../core/exactly-once.ts';
 import { ServerError, isServerError } from '../errors.ts';
 import type { LogicalCall } from '../core/request-handling.ts';
 import { parseDurationSeconds } from '../duration.ts';
+import { withinDeadline } from './deadline.ts';
 import { envelope, isInjected, statusFor } from './envelope.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
 import {
@@ -191,7 +192,7 @@ export class RequestHandler {
       stamped: incoming.stamped,
       ...(head.wrapTtl === '' ? {} : { wrapTtlSeconds: wrapTtl(head.wrapTtl) }),
     };
-    const response = await this.#options.core.handleRequest(call);
+    const response = await this.#handled(call, incoming);
     const status = statusFor(target.operation, response);
     const headers = this.#headers(response?.raw?.contentType ?? 'application/json');
     headers.push('X-Vault-Index', this.#index(head.namespacePath));
@@ -208,6 +209,14 @@ export class RequestHandler {
       return { status, headers, body: errorBody([]) };
     }
     return { status, headers, body: envelope(call.id, response, isInjected(target.path)) };
+  }
+
+  /** Reads wait for nothing that could be stuck, and what is streamed takes as long as it takes. */
+  #handled(call: LogicalCall, { method, stream }: Incoming): Promise<LogicalResponse | undefined> {
+    const { core, forwarding } = this.#options;
+    const handled = core.handleRequest(call);
+    if (isReadMethod(method) || stream !== undefined) return handled;
+    return withinDeadline(handled, forwarding.limits.requestMs);
   }
 
   #data(incoming: Incoming, target: RequestTarget): JsonObject {

@@ -9,6 +9,7 @@ import { createBackends } from '../backend-wiring.ts';
 import { createForwarder, serveForwarding } from '../cluster/forwarding.ts';
 import type { WireRequest, WireResponse } from '../cluster/forwarding.ts';
 import { parseConfig } from '../config.ts';
+import type { Config } from '../config.ts';
 import type { Core } from '../core/core.ts';
 import type { Commit, CommitOutcome, Replication } from '../core/ports.ts';
 import { createHandler, identityOf } from '../http-wiring.ts';
@@ -18,7 +19,7 @@ import type { RequestHandler } from '../http/request-handler.ts';
 import { createTally } from '../metrics.ts';
 import { createTestCore, until } from './core-node.ts';
 import { ReplicaCluster, silentLogger } from './replica-cluster.ts';
-import type { ClusterMember } from './replica-cluster.ts';
+import type { ClusterMember, ReplicaClusterOptions } from './replica-cluster.ts';
 
 export type ServingNode = {
   readonly member: ClusterMember;
@@ -37,10 +38,13 @@ const UNDISTURBED: Way = {
   serve: (_request, proceed) => proceed(),
 };
 
-const CONFIG = parseConfig(
-  'storage "raft" { path = "unused" }\nlistener "tcp" { tls_disable = true }\nlog_level = "error"',
-  'test.hcl',
-);
+const CONFIG =
+  'storage "raft" { path = "unused" }\nlistener "tcp" { tls_disable = true }\nlog_level = "error"\n';
+
+export type ServingClusterOptions = Pick<ReplicaClusterOptions, 'wrapStorage'> & {
+  /** Lines of configuration. */
+  readonly config?: string;
+};
 
 export class ServingCluster {
   readonly replicas: ReplicaCluster;
@@ -48,13 +52,19 @@ export class ServingCluster {
   rootToken = '';
   way = UNDISTURBED;
 
-  private constructor(replicas: ReplicaCluster) {
+  readonly #config: Config;
+
+  private constructor(replicas: ReplicaCluster, config: Config) {
     this.replicas = replicas;
+    this.#config = config;
   }
 
-  static async formed(count: number): Promise<ServingCluster> {
-    const replicas = await ReplicaCluster.create({ fsmMode: 'overlay' });
-    const cluster = new ServingCluster(replicas);
+  static async formed(
+    count: number,
+    { config = '', ...options }: ServingClusterOptions = {},
+  ): Promise<ServingCluster> {
+    const replicas = await ReplicaCluster.create({ fsmMode: 'overlay', ...options });
+    const cluster = new ServingCluster(replicas, parseConfig(CONFIG + config, 'test.hcl'));
     const first = cluster.#serve(await replicas.open('n1'), {});
     const { keys, rootToken } = await first.core.initialize({ shares: 1, threshold: 1 });
     cluster.rootToken = rootToken;
@@ -132,7 +142,10 @@ export class ServingCluster {
         clock: () => Date.now(),
       },
     );
-    const handler = createHandlerOf(member, core, createForwarder(peers).forward);
+    const handler = createHandlerOf(member, core, {
+      config: this.#config,
+      forward: createForwarder(peers).forward,
+    });
     serveForwarding(peers, (request) =>
       this.way.serve(request, () => handler.serveForwarded(request)),
     );
@@ -145,16 +158,16 @@ export class ServingCluster {
 function createHandlerOf(
   { id, replica }: ClusterMember,
   core: Core,
-  forward: Parameters<typeof createHandler>[1],
+  {
+    config,
+    forward,
+  }: { readonly config: Config; readonly forward: Parameters<typeof createHandler>[1] },
 ): RequestHandler {
   const metrics = { text: async () => '', contentType: 'text/plain' };
   const tally = createTally();
   const identity = identityOf(core, { nodeId: id, version: 'test' }, replica);
   const logger = { ...silentLogger, debug: () => undefined, fatal: () => undefined };
-  return createHandler(
-    { config: CONFIG, logger, core, replica, identity, tally, metrics },
-    forward,
-  );
+  return createHandler({ config, logger, core, replica, identity, tally, metrics }, forward);
 }
 
 function appliedIndexOf({ replica }: ClusterMember): number {

@@ -39,7 +39,9 @@ export class Node {
   leader: Leader | undefined = ACTIVE;
   applied = 10;
   appliedAfterWait = 10;
-  respond: (call: LogicalCall) => LogicalResponse | undefined = () => ({ data: { a: 1 } });
+  respond: (call: LogicalCall) => LogicalResponse | undefined | Promise<undefined> = () => ({
+    data: { a: 1 },
+  });
   forward: (address: string) => WireResponse = () => ({
     status: 200,
     headers: { 'X-Vault-Raft-Node-ID': 'n2' },

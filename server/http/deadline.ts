@@ -1,0 +1,24 @@
+/** How long a request may take (OpenBao's `default_max_request_duration`). */
+
+import { ServerError } from '../errors.ts';
+
+/**
+ * Rejects with `outcome-unknown` when time is up, as where a disk never answers: what was begun
+ * goes on, and whether it takes effect is not known. Nothing of it reaches the client any more.
+ */
+export async function withinDeadline<T>(begun: Promise<T>, timeoutMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const overdue = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(overdueError(timeoutMs)), timeoutMs);
+  });
+  try {
+    return await Promise.race([begun, overdue]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function overdueError(timeoutMs: number): ServerError {
+  const reason = `the request was not done within ${timeoutMs} ms and its outcome is unknown`;
+  return new ServerError('outcome-unknown', reason);
+}
