@@ -17,6 +17,7 @@ import type { CoreSettings } from './core/core-options.ts';
 import { Core } from './core/core.ts';
 import type { JoinPeer, PhysicalStore } from './core/ports.ts';
 import { ServerError } from './errors.ts';
+import { HELD_BODY_BYTES_MAX } from './http/body-intake.ts';
 import { createHttpServer, type HttpServer } from './http/http-server.ts';
 import type { RequestHandler } from './http/request-handler.ts';
 import { createHandler, identityOf } from './http-wiring.ts';
@@ -65,6 +66,7 @@ export async function startNode(config: Config, logger: NodeLogger): Promise<Nod
     port: listener.port,
     tls: readTlsFiles(listener.tls),
     maxRequestSize: listener.max_request_size,
+    heldBodyBytesMax: HELD_BODY_BYTES_MAX,
     maxConnections: listener.max_connections,
     handler: {
       handle: (incoming) => (handler ?? STARTING).handle(incoming),

@@ -46,6 +46,7 @@ async function listen(options: Partial<HttpServerOptions> = {}): Promise<HttpSer
     port: 0,
     tls: undefined,
     maxRequestSize: MAX_REQUEST_SIZE,
+    heldBodyBytesMax: 10 * MAX_REQUEST_SIZE,
     maxConnections: 100,
     handler: { handle: echo, errorAnswer },
     ...options,

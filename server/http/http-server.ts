@@ -13,7 +13,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-import { ServerError } from '../errors.ts';
+import { BodyIntake } from './body-intake.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
 import { newRequestId } from './request-handler.ts';
 import { readHead, type RequestHead } from './request-head.ts';
@@ -27,6 +27,8 @@ export type HttpServerOptions = {
   /** PEM. */
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly maxRequestSize: number;
+  /** Of the bodies of all requests that have not been answered. */
+  readonly heldBodyBytesMax: number;
   readonly maxConnections: number;
   readonly handler: {
     handle(incoming: Incoming): Promise<Answer>;
@@ -59,7 +61,11 @@ const LINGER_MS = 500;
 const LINGER_BYTES_MAX = 64 * 1024 * 1024;
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
-  const { handler, maxRequestSize } = options;
+  const { handler } = options;
+  const bodies = new BodyIntake({
+    bodyBytesMax: options.maxRequestSize,
+    heldBytesMax: options.heldBodyBytesMax,
+  });
   let inFlight = 0;
   let isClosing = false;
 
@@ -118,8 +124,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       void answer(request, response, { method, head, body: EMPTY_BODY, stream });
       return;
     }
-    receiveBody(request, { announced: head.contentLength, limit: maxRequestSize }).then(
-      (body) => answer(request, response, { method, head, body }),
+    bodies.receive(request, head.contentLength).then(
+      ({ body, release }) => answer(request, response, { method, head, body }).finally(release),
       (error: unknown) => refuse(request, response, error),
     );
   });
@@ -170,40 +176,6 @@ function listener(
     refuseBytes(UNSUPPORTED_METHOD, socket);
   });
   return server;
-}
-
-/** Rejects with `too-large`, or `invalid-request` for a body that ends early. */
-function receiveBody(
-  request: IncomingMessage,
-  { announced, limit }: { announced: number; limit: number },
-): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    if (announced > limit) {
-      reject(bodyTooLarge());
-      return;
-    }
-    const chunks: Buffer[] = [];
-    let size = 0;
-    const onData = (chunk: Buffer): void => {
-      size += chunk.length;
-      if (size > limit) {
-        request.off('data', onData);
-        reject(bodyTooLarge());
-        return;
-      }
-      chunks.push(chunk);
-    };
-    request.on('data', onData);
-    request.once('end', () => {
-      const [first = EMPTY_BODY, ...rest] = chunks;
-      resolve(rest.length === 0 ? first : Buffer.concat(chunks, size));
-    });
-    request.once('error', () => reject(new ServerError('invalid-request', 'error reading data')));
-  });
-}
-
-function bodyTooLarge(): ServerError {
-  return new ServerError('too-large', 'request body too large');
 }
 
 /** Waits only for what is streamed, and never rejects. */

@@ -1,0 +1,119 @@
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import type { ClientRequest, IncomingMessage, Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { isServerError } from '../errors.ts';
+import { BodyIntake } from './body-intake.ts';
+import { createHttpServer } from './http-server.ts';
+import type { HttpServer } from './http-server.ts';
+import { Node } from './testing/node.ts';
+
+const BODY = 'x'.repeat(1000);
+const LIMITS = { bodyBytesMax: BODY.length, heldBytesMax: 3 * BODY.length };
+
+let intake: BodyIntake;
+let server: Server;
+let settled: string[];
+let releases: (() => void)[];
+let clients: ClientRequest[];
+
+beforeEach(async () => {
+  intake = new BodyIntake(LIMITS);
+  settled = [];
+  releases = [];
+  clients = [];
+  server = createServer((incoming, response) => {
+    const announced = Number(incoming.headers['content-length'] ?? -1);
+    void received(incoming, announced).then(() => response.end());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+});
+afterEach(() => {
+  for (const client of clients) client.destroy();
+  server.close();
+  server.closeAllConnections();
+});
+
+async function received(incoming: IncomingMessage, announced: number): Promise<void> {
+  try {
+    const { body, release } = await intake.receive(incoming, announced);
+    settled.push(`${body.length} bytes`);
+    releases.push(release);
+  } catch (error) {
+    settled.push(isServerError(error, 'overloaded') ? 'overloaded' : 'other');
+  }
+}
+
+function put(length?: number): ClientRequest {
+  const { port } = server.address() as AddressInfo;
+  const headers = length === undefined ? {} : { 'Content-Length': length };
+  const client = request({ host: '127.0.0.1', port, method: 'PUT', agent: false, headers });
+  client.on('error', () => undefined);
+  client.on('response', (response) => response.resume());
+  clients.push(client);
+  return client;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test('bodies are held up to the limit, until they are released', async () => {
+  for (let count = 1; count <= 3; count += 1) {
+    put(BODY.length).end(BODY);
+    await until(() => settled.length === count);
+  }
+  expect(intake.heldBytes).toBe(LIMITS.heldBytesMax);
+  put(1).end('y');
+  await until(() => settled.length === 4);
+  releases[0]?.();
+  put(BODY.length).end(BODY);
+  await until(() => settled.length === 5);
+  const held = '1000 bytes';
+  expect(settled).toEqual([held, held, held, 'overloaded', held]);
+  expect(intake.heldBytes).toBe(LIMITS.heldBytesMax);
+});
+
+test('what has come of bodies that are not whole counts, and goes with its client', async () => {
+  const slow = [put(), put(), put(), put()];
+  for (const client of slow) client.write(BODY.slice(1));
+  await until(() => settled.length === 1);
+  expect(settled).toEqual(['overloaded']);
+  expect(intake.heldBytes).toBe(3 * (BODY.length - 1));
+  for (const client of slow) client.destroy();
+  await until(() => settled.length === 4);
+  expect(settled.slice(1)).toEqual(['other', 'other', 'other']);
+  expect(intake.heldBytes).toBe(0);
+});
+
+test('a client that must come again is told when', async () => {
+  const node = new Node();
+  let answer = (): void => undefined;
+  const released = new Promise<undefined>((resolve) => {
+    answer = () => resolve(undefined);
+  });
+  node.respond = () => released;
+  const http: HttpServer = createHttpServer({
+    host: '127.0.0.1',
+    port: 0,
+    tls: undefined,
+    maxRequestSize: 100,
+    heldBodyBytesMax: 2,
+    maxConnections: 10,
+    handler: node.handler(),
+  });
+  await http.listen();
+  const send = (): Promise<Response> =>
+    fetch(`http://127.0.0.1:${http.port()}/v1/secret/a`, { method: 'PUT', body: '{}' });
+  const first = send();
+  await until(() => node.calls.length === 1);
+  const refused = await send();
+  expect([refused.status, refused.headers.get('Retry-After')]).toEqual([503, '1']);
+  expect(node.calls).toHaveLength(1);
+  answer();
+  expect((await first).status).toBe(204);
+  expect((await send()).status).toBe(204);
+  await http.close();
+});
