@@ -37,6 +37,9 @@ export type SnapshotReceiverOptions = {
   onSnapshot(message: InstallSnapshot, file: string): Promise<void>;
 };
 
+/** All at once at the end, and whoever shares the disk would wait for hundreds of milliseconds. */
+const SYNC_BYTES = 4 * 1024 * 1024;
+
 type Offer = { readonly message: InstallSnapshot; readonly manifest: SnapshotManifest };
 
 type Active = {
@@ -191,6 +194,7 @@ class Spool {
   readonly #manifest: SnapshotManifest;
   readonly #hash: Hash;
   #size: number;
+  #unsynced = 0;
 
   private constructor(
     file: FileHandle,
@@ -238,6 +242,10 @@ class Spool {
     await this.#file.writeFile(frame.bytes);
     this.#hash.update(frame.bytes);
     this.#size += frame.bytes.length;
+    this.#unsynced += frame.bytes.length;
+    if (this.#unsynced < SYNC_BYTES) return;
+    await this.#file.datasync();
+    this.#unsynced = 0;
   }
 
   async finish(): Promise<void> {

@@ -12,7 +12,8 @@
  * whole state on its way leaves room for writes.
  */
 
-import { open } from 'node:fs/promises';
+import assert from 'node:assert/strict';
+import { open, type FileHandle } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FrameError, FrameReader } from '../frames.ts';
@@ -49,6 +50,8 @@ const WINDOW_BYTES = 4 * 1024 * 1024;
 /** Without an answer for so long the receiver counts as lost. */
 export const PROGRESS_TIMEOUT_MS = 30_000;
 const ANSWER_BYTES_MAX = 64;
+/** Before the bytes of a chunk: what its frame begins with. */
+const CHUNK_HEAD_BYTES_MAX = 64;
 
 export class SnapshotSender {
   readonly #options: SnapshotSenderOptions;
@@ -143,18 +146,49 @@ export class SnapshotSender {
   async #stream(lease: SnapshotLease, outgoing: Outgoing, start: number): Promise<void> {
     const file = await open(lease.file, 'r');
     try {
-      let offset = start;
-      while (offset < lease.manifest.size) {
-        const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, lease.manifest.size - offset));
-        const { bytesRead } = await file.read(chunk, 0, chunk.length, offset);
-        if (bytesRead === 0) throw new Error('the snapshot file is too short');
-        await this.#pace.spend(bytesRead);
-        await outgoing.chunk(offset, chunk.subarray(0, bytesRead));
-        offset += bytesRead;
+      // One is read while the other is written.
+      let [chunk, other] = [new Chunk(), new Chunk()];
+      for (let offset = start; offset < lease.manifest.size; offset += chunk.size) {
+        [chunk, other] = [other, chunk];
+        await chunk.read(file, offset);
+        await this.#pace.spend(chunk.size);
+        await outgoing.send(chunk);
       }
     } finally {
       await file.close();
     }
+  }
+}
+
+/**
+ * A part of the file as a frame, in memory that is used again: a fresh buffer for each has the
+ * collector mark the whole heap ten times a second, and writes wait for that.
+ */
+class Chunk {
+  readonly #memory = Buffer.allocUnsafeSlow(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
+  /** Resolves when the socket has no more need of the memory, whatever has become of it. */
+  #isFree: Promise<void> = Promise.resolve();
+  offset = 0;
+  size = 0;
+
+  async read(file: FileHandle, offset: number): Promise<void> {
+    await this.#isFree;
+    const { bytesRead } = await file.read(this.#memory, CHUNK_HEAD_BYTES_MAX, CHUNK_BYTES, offset);
+    if (bytesRead === 0) throw new Error('the snapshot file is too short');
+    this.offset = offset;
+    this.size = bytesRead;
+  }
+
+  writeTo(socket: Socket): void {
+    const bytes = this.#memory.subarray(CHUNK_HEAD_BYTES_MAX, CHUNK_HEAD_BYTES_MAX + this.size);
+    const parts = encodeControl({ kind: 'snapshotChunk', offset: this.offset, bytes });
+    // The bytes are the last part, and where they belong already.
+    const head = Buffer.concat(parts.slice(0, -1));
+    assert(head.length <= CHUNK_HEAD_BYTES_MAX, 'the head of a chunk has grown');
+    const start = CHUNK_HEAD_BYTES_MAX - head.length;
+    head.copy(this.#memory, start);
+    const frame = this.#memory.subarray(start, CHUNK_HEAD_BYTES_MAX + this.size);
+    this.#isFree = new Promise((resolve) => socket.write(frame, () => resolve()));
   }
 }
 
@@ -220,10 +254,10 @@ class Outgoing {
     return offset;
   }
 
-  async chunk(offset: number, bytes: Buffer): Promise<void> {
+  async send(chunk: Chunk): Promise<void> {
     await this.#until(() => this.#sentOffset - (this.#receivedOffset ?? 0) < WINDOW_BYTES);
-    this.#write(encodeControl({ kind: 'snapshotChunk', offset, bytes }));
-    this.#sentOffset = offset + bytes.length;
+    chunk.writeTo(this.#socket);
+    this.#sentOffset = chunk.offset + chunk.size;
   }
 
   async untilInstalled(): Promise<void> {

@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util';
 import { createClusterCredentials } from '../../../server/cluster/credentials.ts';
 import { compareLibraries, type Programs } from './library.ts';
 import { measureOverHttp } from './over-http.ts';
+import { measureSnapshotInstall } from './snapshot-install.ts';
 import { formatTable, judge } from './target.ts';
 
 const HASHICORP = fileURLToPath(
@@ -39,10 +40,13 @@ const directory = mkdtempSync(join(tmpdir(), 'baobench-targets-'));
 const report = (progress: string): void => void process.stderr.write(`${progress}\n`);
 try {
   const rows = [
-    ...(values.only === 'http'
+    ...(values.only === 'http' || values.only === 'snapshot'
       ? []
       : await compareLibraries(await preparePrograms(), { ...size, directory, report })),
-    ...(values.only === 'library' ? [] : await measureOverHttp({ ...size, fsmMode, report })),
+    ...(values.only === 'snapshot' ? await install() : []),
+    ...(values.only === 'library' || values.only === 'snapshot'
+      ? []
+      : await measureOverHttp({ ...size, fsmMode, report })),
   ].toSorted((left, right) =>
     left.target.id.localeCompare(right.target.id, 'en', { numeric: true }),
   );
@@ -51,6 +55,17 @@ try {
   if (below.length > 0) process.exitCode = 1;
 } finally {
   rmSync(directory, { recursive: true, force: true });
+}
+
+async function install() {
+  const { reference } = await preparePrograms();
+  return await measureSnapshotInstall({
+    program: reference(true, 0),
+    tls: true,
+    directory,
+    installs: 1,
+    report,
+  });
 }
 
 async function preparePrograms(): Promise<Programs> {

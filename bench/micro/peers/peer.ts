@@ -27,6 +27,10 @@ export type PeerCommand =
   | { readonly do: 'bootstrap'; readonly id: string }
   | { readonly do: 'add'; readonly id: string; readonly address: string }
   | { readonly do: 'start' | 'voters' | 'marks' | 'cpu' }
+  | { readonly do: 'fill'; readonly keys: number; readonly bytes: number }
+  | { readonly do: 'pace'; readonly ratePerSecond: number }
+  | { readonly do: 'remove'; readonly id: string }
+  | { readonly do: 'applied' | 'paced' | 'stop-pace' }
   | ({ readonly do: 'load' } & LoadOptions);
 
 export type Loaded = {
@@ -38,12 +42,15 @@ export type Loaded = {
   readonly acks: Readonly<Record<string, number>>;
 };
 
+/** Sorted, from when each write was meant to be made. */
+export type Paced = { readonly latenciesMs: readonly number[]; readonly failures: number };
+
 /** How to start a node: the program and its arguments, given its id and a directory of its own. */
 export type PeerProgram = (id: string, directory: string) => readonly string[];
 
 const NODES = 3;
 /** Longer than any answer takes; a peer that needs it is stuck, and the run has no figure. */
-const ANSWER_MS = 60_000;
+const ANSWER_MS = 120_000;
 /** Each a look at the leader's configuration. */
 const VOTER_LOOKS_MAX = 200;
 
@@ -54,11 +61,11 @@ export class PeerCluster {
     this.#nodes = nodes;
   }
 
-  static async start(program: PeerProgram, directory: string): Promise<PeerCluster> {
+  static async start(program: PeerProgram, directory: string, size = NODES): Promise<PeerCluster> {
     const nodes: PeerNode[] = [];
     const cluster = new PeerCluster(nodes);
     try {
-      for (let number = 1; number <= NODES; number += 1) {
+      for (let number = 1; number <= size; number += 1) {
         nodes.push(await PeerNode.start(`n${number}`, program, directory));
       }
       await cluster.#form();
@@ -75,7 +82,7 @@ export class PeerCluster {
     await leader.ask({ do: 'bootstrap', id: leader.id });
     for (const { id, address } of followers) await leader.ask({ do: 'add', id, address });
     for (const follower of followers) await follower.ask({ do: 'start' });
-    for (let looks = 0; (await leader.ask({ do: 'voters' })) !== NODES; looks += 1) {
+    for (let looks = 0; (await leader.ask({ do: 'voters' })) !== this.#nodes.length; looks += 1) {
       assert(looks < VOTER_LOOKS_MAX, 'the followers do not become voters');
       await delay(50);
     }
@@ -83,7 +90,7 @@ export class PeerCluster {
 
   async load(options: Partial<LoadOptions>): Promise<Loaded> {
     const none = { concurrency: 1, ms: 0, count: 0, gapMs: 0, bytes: 300, markEvery: 0 };
-    return (await this.#leader().ask({ do: 'load', ...none, ...options })) as Loaded;
+    return (await this.leader().ask({ do: 'load', ...none, ...options })) as Loaded;
   }
 
   /** How long after its acknowledgement each marked write was applied on the slowest follower. */
@@ -110,14 +117,14 @@ export class PeerCluster {
     return Promise.all(this.#nodes.map((node) => node.ask({ do: what })));
   }
 
-  #leader(): PeerNode {
+  leader(): PeerNode {
     const leader = this.#nodes[0];
     assert(leader !== undefined);
     return leader;
   }
 }
 
-class PeerNode {
+export class PeerNode {
   readonly id: string;
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;

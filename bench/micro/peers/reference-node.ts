@@ -27,11 +27,15 @@ import { replicaSettings } from '../../../server/replica/settings.ts';
 import { SEGMENT_BYTES_DEFAULT, openDurableLogOn } from '../../../server/storage/durable-log.ts';
 import { systemFiles, type LogFiles } from '../../../server/storage/log-files.ts';
 import { MARK_PREFIX, type Loaded, type LoadOptions, type PeerCommand } from './peer.ts';
+import { PacedWrites } from './paced-writes.ts';
 import { createPlainNetwork, type PlainNetwork } from './plain-network.ts';
 
 const SILENT = { debug() {}, info() {}, warn() {}, error() {}, fatal() {} };
 /** Keys that are written again and again, as those of a real store are. */
 const KEYS = 16_384;
+/** Keys of one write when a store is filled, and writes under way. */
+const FILL_KEYS = 500;
+const FILL_WRITES = 8;
 
 const [
   id = '',
@@ -112,6 +116,7 @@ async function openStorage(delayMs: number): Promise<ReplicaStorage> {
   };
 }
 
+let paced: PacedWrites | undefined;
 const marks = new Map<string, number>();
 replica.changeFeed.subscribe((change) => {
   if (change.kind !== 'keys') return;
@@ -137,8 +142,26 @@ async function carryOut(command: PeerCommand): Promise<unknown> {
     case 'start':
       await replica.replication.start(credentials);
       return null;
+    case 'remove':
+      await replica.replication.removeServer(command.id);
+      return null;
     case 'load':
       return await load(replica, command);
+    case 'fill':
+      await fill(replica, command);
+      return null;
+    case 'applied':
+      return replica.physical.appliedIndex();
+    case 'pace':
+      paced = new PacedWrites(command.ratePerSecond, (key, value) =>
+        replica.physical.write([{ kind: 'put', key, value }]),
+      );
+      return null;
+    case 'paced':
+      return paced?.take() ?? null;
+    case 'stop-pace':
+      paced?.stop();
+      return null;
     case 'voters':
       return replica.replication
         .configuration()
@@ -153,6 +176,30 @@ async function carryOut(command: PeerCommand): Promise<unknown> {
       return user + system;
     }
   }
+}
+
+/** So many keys, in large writes. Values are random, as ciphertext is. */
+async function fill(
+  { physical }: Replica,
+  { keys, bytes }: { readonly keys: number; readonly bytes: number },
+): Promise<void> {
+  let next = 0;
+  const loop = async (): Promise<void> => {
+    while (next < keys) {
+      const count = Math.min(FILL_KEYS, keys - next);
+      const first = next;
+      next += count;
+      const values = randomBytes(count * bytes);
+      await physical.write(
+        Array.from({ length: count }, (_, i) => ({
+          kind: 'put',
+          key: `filled-${first + i}`,
+          value: values.subarray(i * bytes, (i + 1) * bytes),
+        })),
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: FILL_WRITES }, loop));
 }
 
 /** Writes from as many loops as asked, until the count or the time is used up. */

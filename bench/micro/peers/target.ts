@@ -54,6 +54,8 @@ export const TARGETS = {
   P11: define('P11', 'write gap of a step-down, longest', 'lower', 'us', 300e3, 50e3),
   P13a: define('P13', 'CPU per write at 64 callers, leader', 'lower', 'us', 30, 15),
   P13b: define('P13', 'the same, follower', 'lower', 'us', 35, 18),
+  P15a: define('P15', 'a new server gets 1 M keys of 300 bytes', 'lower', 'us', 60e6, 15e6),
+  P15b: define('P15', 'p99 of writes meanwhile, over that before', 'lower', 'ratio', 2, 1.3),
 } as const satisfies Readonly<Record<string, Target>>;
 
 export type Row = { readonly target: Target; readonly tls: boolean; readonly measured: Measured };
