@@ -1,6 +1,7 @@
 /**
- * `npm run saturation -- [--minutes 10] [--threads worker|inline] [--connections 32]`: prints what
- * saturation and blocked main threads do to a cluster. Exit code 1 if its leader changed.
+ * `npm run saturation -- [--minutes 10] [--threads worker|inline] [--connections 32]
+ * [--json]`: prints what saturation and blocked main threads do to a cluster. Exit code 1 if its
+ * leader changed.
  */
 
 import { parseArgs } from 'node:util';
@@ -13,6 +14,7 @@ const { values } = parseArgs({
     minutes: { type: 'string', default: '10' },
     threads: { type: 'string', default: 'worker' },
     connections: { type: 'string', default: '32' },
+    json: { type: 'boolean', default: false },
   },
 });
 const minutes = Number(values.minutes);
@@ -24,7 +26,8 @@ if (!isKnown || !(minutes > 0) || !(connectionsPerNode > 0)) {
   process.exit(2);
 }
 const report = await saturate({ seconds: minutes * 60, raftThreads, connectionsPerNode });
-print(report);
+if (values.json) console.log(JSON.stringify(report));
+else print(report);
 process.exit(report.leaderChanges === 0 ? 0 : 1);
 
 function print({ seconds, leaderChanges, termBefore, termAfter, nodes }: SaturationReport): void {

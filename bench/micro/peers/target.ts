@@ -54,11 +54,34 @@ export const TARGETS = {
   P11: define('P11', 'write gap of a step-down, longest', 'lower', 'us', 300e3, 50e3),
   P13a: define('P13', 'CPU per write at 64 callers, leader', 'lower', 'us', 30, 15),
   P13b: define('P13', 'the same, follower', 'lower', 'us', 35, 18),
-  P15a: define('P15', 'a new server gets 1 M keys of 300 bytes', 'lower', 'us', 60e6, 15e6),
+  P12: define('P12', 'leader changes, HTTP saturated, blocks of 400 ms', 'lower', 'count', 0, 0),
+  P14: define(
+    'P14',
+    'restart to local reads, 1 M keys, 100 k entries, longest',
+    'lower',
+    'us',
+    3e6,
+    1e6,
+  ),
+  P15a: define('P15', 'a new server gets 1 M keys of 300 bytes, p50', 'lower', 'us', 60e6, 15e6),
   P15b: define('P15', 'p99 of writes meanwhile, over that before', 'lower', 'ratio', 2, 1.3),
+  P16a: define(
+    'P16',
+    'simulated events per second of CPU, raft core',
+    'higher',
+    'per-second',
+    100e3,
+    300e3,
+  ),
+  P16b: define('P16', 'the same, whole nodes', 'higher', 'per-second', 100e3, 300e3),
 } as const satisfies Readonly<Record<string, Target>>;
 
-export type Row = { readonly target: Target; readonly tls: boolean; readonly measured: Measured };
+export type Row = {
+  readonly target: Target;
+  /** Undefined where nothing is sent between nodes. */
+  readonly tls: boolean | undefined;
+  readonly measured: Measured;
+};
 
 function define(
   id: string,
@@ -99,7 +122,7 @@ export function formatTable(rows: readonly Row[]): string[] {
       const { id, claim, unit, floor, goal } = row.target;
       const figure = formatMeasured(row.measured, unit === 'us' ? 'us' : 'number');
       const limit = unit === 'us' ? formatUs : formatNumber;
-      const tls = row.tls ? 'on' : 'off';
+      const tls = row.tls === undefined ? '–' : row.tls ? 'on' : 'off';
       return line([id, claim, tls, figure, limit(floor), limit(goal), judge(row)]);
     }),
   ];
