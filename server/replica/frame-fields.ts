@@ -56,12 +56,11 @@ export class FieldWriter {
     return this;
   }
 
-  frame(rest: readonly Uint8Array[]): Buffer[] {
+  frame(rest: readonly Buffer[]): Buffer[] {
     const head = Buffer.concat(this.#parts);
     const restBytes = rest.reduce((sum, part) => sum + part.length, 0);
     assert(head.length + restBytes <= PEER_FRAME_BYTES_MAX, 'frame too large');
-    const tail = rest.map((part) => Buffer.from(part.buffer, part.byteOffset, part.byteLength));
-    return [frameLength(head.length + restBytes), head, ...tail];
+    return [frameLength(head.length + restBytes), head, ...rest];
   }
 }
 

@@ -84,7 +84,7 @@ export function encodeMessage(message: Message): Buffer[] {
     case 'installSnapshot': {
       const { lastIncludedIndex, lastIncludedTerm, configuration } = message.snapshot;
       writer.number(lastIncludedIndex).number(lastIncludedTerm);
-      return writer.frame([encodeConfiguration(configuration)]);
+      return writer.bytes(encodeConfiguration(configuration)).frame([]);
     }
   }
   return writer.frame([]);

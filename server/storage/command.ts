@@ -58,6 +58,7 @@ export type Command = {
 
 const FORMAT_PLAIN = 1;
 const FORMAT_CONDITIONAL = 2;
+const PLAIN_HEAD = Buffer.of(FORMAT_PLAIN);
 const HAS_STAMP = 1;
 const HAS_LISTS = 2;
 const PUT = 1;
@@ -81,7 +82,7 @@ const LONE_SURROGATE = /\p{Surrogate}/u;
 
 /** Operations without a condition. Throws for a key that is empty, too long, or not Unicode. */
 export function encodeCommand(operations: readonly StoreOperation[]): Uint8Array {
-  return encodeOperations(Buffer.of(FORMAT_PLAIN), operations);
+  return encodeOperations(PLAIN_HEAD, operations);
 }
 
 /** Throws as `encodeCommand` does, and for a result above `RESULT_BYTES_MAX`. */
@@ -217,7 +218,9 @@ function decodeMany<T>(cursor: Cursor, bytesMin: number, decode: () => T): T[] {
   if (cursor.left / bytesMin < count) {
     throw fault(start, `${count} of ${bytesMin} bytes and more do not fit into ${cursor.left}`);
   }
-  return Array.from({ length: count }, decode);
+  const decoded: T[] = [];
+  for (let i = 0; i < count; i += 1) decoded.push(decode());
+  return decoded;
 }
 
 class Cursor {
@@ -265,11 +268,16 @@ class Cursor {
 
   text(): string {
     const start = this.offset;
-    const bytes = this.take(this.#buffer.readUInt16LE(this.#advance(2)));
-    if (KEY_BYTES_MAX < bytes.length || !isUtf8(bytes)) {
+    const length = this.#buffer.readUInt16LE(this.#advance(2));
+    const from = this.#advance(length);
+    const text = this.#buffer.toString('utf8', from, from + length);
+    // What is no UTF-8 is decoded to U+FFFD; only then a closer look is needed.
+    const isDoubtful = text.includes('\uFFFD');
+    const isDamaged = isDoubtful && !isUtf8(this.#buffer.subarray(from, from + length));
+    if (KEY_BYTES_MAX < length || isDamaged) {
       throw fault(start, 'the key is not one that can be encoded');
     }
-    return bytes.toString('utf8');
+    return text;
   }
 
   #advance(count: number): number {
@@ -312,6 +320,7 @@ function checkedTextBytes(text: string): number {
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
+  if (bytes instanceof Buffer) return bytes;
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
