@@ -243,6 +243,34 @@ test('a node that was away itself does not take the others for silent', () => {
   expect(harness.status().role).toBe('preCandidate');
 });
 
+/** Where a process starves, each of its timers is late: by fifteen ticks of real time here. */
+function starvedClock(queue: EventQueue): Clock {
+  return { ...simulatedClock(queue), nowMs: () => (queue.nowUs / 1000) * 15 };
+}
+
+test('a node that is late every time soon sees that nobody leads', () => {
+  const queue = new EventQueue();
+  const harness = start(['n1', 'n2'], 30, starvedClock(queue));
+  // Three election timeouts of its clock, in six stalls.
+  while (queue.runNext(120_000));
+  expect(harness.status().role).toBe('preCandidate');
+});
+
+test('a node that is late every time, and hears of a leader each time, stays with it', () => {
+  const queue = new EventQueue();
+  const harness = start(['n1', 'n2'], 30, starvedClock(queue));
+  const heartbeat: Message = {
+    kind: 'appendEntries',
+    ...{ from: 'n2', to: 'n1', term: 1, prevLogIndex: 0, prevLogTerm: 0 },
+    ...{ entries: [], leaderCommit: 0 },
+  };
+  for (let untilUs = 20_000; untilUs <= 400_000; untilUs += 20_000) {
+    harness.driver.enqueue({ kind: 'message', message: heartbeat });
+    while (queue.runNext(untilUs));
+    expect(harness.status().role).toBe('follower');
+  }
+});
+
 test('who proposed hears in the same turn that leadership was lost for want of a quorum', async () => {
   const harness = start(['n1', 'n2'], 30);
   await lead(harness);

@@ -173,7 +173,7 @@ export class Driver {
     // Of the last turn: those who heard of it have proposed what this one takes.
     raft.pushCommit();
     for (const input of inputs) this.#take(input);
-    this.#tick();
+    this.#tick(inputs.some(({ kind }) => kind === 'message' || kind === 'snapshotReceived'));
     this.#propose();
     const committed: Ready['committedEntries'][] = [];
     for (let rounds = 0; raft.hasReady(); rounds += 1) {
@@ -242,10 +242,10 @@ export class Driver {
     else refused(result);
   }
 
-  #tick(): void {
+  #tick(isHeard: boolean): void {
     const { raft, proposals, clock } = this.#options;
     const nowMs = clock.nowMs();
-    const ticks = this.#ticks.take(nowMs, this.#wasLeader);
+    const ticks = this.#ticks.take(nowMs, { isLeader: this.#wasLeader, isHeard });
     if (ticks === undefined) {
       // The next turn comes after the event loop has read what is in the sockets.
       this.wake();
