@@ -5,7 +5,8 @@
  *
  * Invariants:
  * - The barrier is writable only from a promotion, done with nobody inside the gate, to the moment
- *   at which that tenure is known to have ended.
+ *   at which that tenure is known to have ended; and not from when the state is replaced until
+ *   nobody is inside who knew the old one.
  * - `services` hear of every change from before they begin to load.
  */
 
@@ -152,6 +153,8 @@ export class HaRole implements HaSteps {
       this.#parts.onFatal(error);
       return;
     }
+    // What began on the state that is gone must not write to this one.
+    this.#parts.barrier.setReadOnly(true);
     const services = this.#services;
     if (services === undefined) return;
     // Listing the mounts takes turns; until it is done nobody may see the old ones.
@@ -168,6 +171,7 @@ export class HaRole implements HaSteps {
     this.preSeal();
     const services = await this.postUnseal();
     if (tenure === undefined || this.#tenure !== tenure || this.#signal.aborted) return;
+    this.#parts.barrier.setReadOnly(false);
     if (isExpiring) {
       this.#strategy = standardUnsealStrategy;
       this.#strategy.start(services);

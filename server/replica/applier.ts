@@ -130,7 +130,7 @@ export class Applier {
 
   /** Awaits only what is not there at once: an entry may be published before `enqueue` returns. */
   async #run(): Promise<void> {
-    const { clock, store } = this.#options;
+    const { store } = this.#options;
     this.#isRunning = true;
     try {
       for (let job = this.#queue.take(); job !== undefined; job = this.#queue.take()) {
@@ -151,7 +151,7 @@ export class Applier {
         if (written !== undefined) await written;
         this.#publish(group, operations);
         // A backlog must not keep this thread from everything else.
-        if (!this.#queue.isEmpty) await new Promise<void>((resolve) => clock.nextTurn(resolve));
+        if (!this.#queue.isEmpty) await this.#nextTurn();
       }
     } catch (error) {
       this.#fail(error);
@@ -208,7 +208,10 @@ export class Applier {
       configuration: this.#configuration,
     };
     assert.equal(index, this.appliedIndex() + 1, 'entries follow what is applied');
-    const isRestored = await restoreStaged(store, decodeRestore(command), position);
+    const isRestored = await restoreStaged(store, decodeRestore(command), {
+      position,
+      nextTurn: () => this.#nextTurn(),
+    });
     if (isRestored) {
       this.#publication.publish({ kind: 'everything', index });
     } else {
@@ -220,6 +223,10 @@ export class Applier {
     const refusals = isRestored ? NO_REFUSALS : new Map([[index, 'conflict' as const]]);
     onApplied({ entries: [entry], refusals, position });
     this.#reportDurable();
+  }
+
+  #nextTurn(): Promise<void> {
+    return new Promise((resolve) => this.#options.clock.nextTurn(resolve));
   }
 
   #reportDurable(): void {

@@ -17,6 +17,7 @@ import assert from 'node:assert/strict';
 import type { CommitOutcome } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
 import { chunkCount } from '../storage/chunking.ts';
+import { isRestore } from '../storage/restore-command.ts';
 import type { Refusal } from './state-machine.ts';
 
 export type Proposal = {
@@ -47,6 +48,8 @@ export class Proposals {
   #takenCount = 0;
   readonly #inFlight = new Map<number, InFlight>();
   #nextDeadlineMs = Infinity;
+  /** While it is being decided whether another state takes the place of this one. */
+  #isReplacing = false;
 
   constructor(limits: ProposalLimits) {
     this.#limits = limits;
@@ -66,9 +69,27 @@ export class Proposals {
     if (proposalsMax <= this.count()) {
       return Promise.reject(new ServerError('overloaded', `${proposalsMax} writes are waiting`));
     }
-    return new Promise((resolve, reject) => {
+    if (this.#isReplacing) {
+      return Promise.reject(new ServerError('overloaded', 'the state is being replaced'));
+    }
+    const settled = new Promise<CommitOutcome>((resolve, reject) => {
       this.#waiting.push({ command, resolve, reject });
     });
+    if (isRestore(command)) this.#replaceState(settled);
+    return settled;
+  }
+
+  /**
+   * Nothing gets behind a restore command into the log: it would have been made for the state that
+   * is gone, with the keys and the mounts of that. Whoever leads next has applied the command
+   * before it takes writes.
+   */
+  #replaceState(settled: Promise<CommitOutcome>): void {
+    const end = (): void => {
+      this.#isReplacing = false;
+    };
+    this.#isReplacing = true;
+    settled.then(end, end);
   }
 
   /** Takes all that waits, in batches of bounded size. */

@@ -138,3 +138,39 @@ test('who does not read a snapshot to its end keeps nothing of it; few are saved
   for (const iterator of [first, ...others]) await iterator?.return?.();
   expect((await saved(leader)).length).toBeGreaterThan(1_000_000);
 });
+
+test('while the state is being replaced nothing gets into the log that was made for the old one', async () => {
+  const { leader } = await formed(1);
+  for (let number = 0; number < 4; number += 1) {
+    await put(leader, `a/${number}`, 'x'.repeat(500_000));
+  }
+  const archive = await saved(leader);
+  const { physical } = leader.replica;
+  const madeFor = new Map<number, number>();
+  const refusals = new Set<string>();
+  const over = new AbortController();
+  const write = async (): Promise<void> => {
+    const restoredIndex = leader.replica.restoredIndex();
+    const operation = { kind: 'put', key: 'b', value: Buffer.from('x') } as const;
+    await physical.write([operation]).then(
+      (index) => madeFor.set(index, restoredIndex),
+      (error: Error) => refusals.add(error.message),
+    );
+  };
+  const writing = (async () => {
+    const writes: Promise<void>[] = [];
+    while (!over.signal.aborted) {
+      writes.push(write());
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await Promise.all(writes);
+  })();
+  const index = await restore(leader, archive);
+  await write();
+  over.abort();
+  await writing;
+  expect([...refusals]).toEqual(['the state is being replaced']);
+  const later = [...madeFor].filter(([at]) => index < at);
+  expect(later.length).toBeGreaterThan(0);
+  expect(later.filter(([, restoredIndex]) => restoredIndex !== index)).toEqual([]);
+});

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration, Entry } from '../raft/message.ts';
 import { encodeCommand } from '../storage/command.ts';
@@ -19,12 +19,14 @@ const prefix = `${STAGING_PREFIX}x/`;
 type Machine = { store: Store; outcomes: (string | undefined)[]; failures: unknown[] };
 
 /** Applies commands from index 1 on; the outcome of each is what its proposer would be told. */
-async function machine(commands: readonly (Uint8Array | Configuration)[]): Promise<Machine> {
-  const store = createMemoryStore();
+async function machine(
+  commands: readonly (Uint8Array | Configuration)[],
+  { store = createMemoryStore(), clock = systemClock } = {},
+): Promise<Machine> {
   const outcomes: (string | undefined)[] = [];
   const failures: unknown[] = [];
   const applier = new Applier({
-    ...{ clock: systemClock, store },
+    ...{ clock, store },
     onApplied: ({ entries, refusals }: Applied) => {
       for (const { index } of entries) outcomes[index - 1] = refusals.get(index);
     },
@@ -141,4 +143,29 @@ test('a state that is not whole is refused, and everything else goes on', async 
     expect(read(store, 'b')).toBe('x');
     expect(restoredIndex(store)).toBe(0);
   }
+});
+
+test('others get their turn between any two pieces', async () => {
+  const memory = createMemoryStore();
+  let turn = 0;
+  const turnsOfReads: number[] = [];
+  const get = memory.get.bind(memory);
+  vi.spyOn(memory, 'get').mockImplementation((key) => {
+    if (key.startsWith(prefix)) turnsOfReads.push(turn);
+    return get(key);
+  });
+  const clock = {
+    ...systemClock,
+    nextTurn: (run: () => void) =>
+      systemClock.nextTurn(() => {
+        turn += 1;
+        run();
+      }),
+  };
+  const commands = staged(await stateOf({ a: 'restored' }));
+  const { outcomes } = await machine(commands, { store: memory, clock });
+  expect(outcomes.at(-1)).toBeUndefined();
+  // Hashed, verified, and put in force.
+  expect(turnsOfReads).toHaveLength(9);
+  expect(new Set(turnsOfReads).size).toBe(9);
 });

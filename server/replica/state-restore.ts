@@ -26,14 +26,18 @@ import { isSessionKey, sessionsForgottenAt } from './session-table.ts';
 /** What is staged belongs to no position: which one it gets is known when it is applied. */
 export const STAGED_POSITION = INITIAL_POSITION;
 
-/** Returns whether the staged state has taken the place of the one there was. */
+/**
+ * Returns whether the staged state has taken the place of the one there was. Reads a piece in each
+ * of the turns that `nextTurn` gives it: it may be large, and this thread has others to serve.
+ */
 export async function restoreStaged(
   store: Store,
   command: RestoreCommand,
-  position: StorePosition,
+  { position, nextTurn }: { readonly position: StorePosition; nextTurn(): Promise<void> },
 ): Promise<boolean> {
-  if (!(await isWhole(store, command))) return false;
-  const pairs = decodeSnapshot(STAGED_POSITION, piecesOf(store, command));
+  const staged = { store, command, nextTurn };
+  if (!(await isWhole(staged))) return false;
+  const pairs = decodeSnapshot(STAGED_POSITION, piecesOf(staged));
   const own = ownPairs(store, position);
   await store.importSnapshot(position, encodeSnapshot(position, restoredPairs(pairs, own)));
   return true;
@@ -62,25 +66,28 @@ export function restoredIndex(store: Pick<Store, 'get'>): number {
   return stored === undefined ? 0 : Number(Buffer.from(stored).toString());
 }
 
-async function isWhole(store: Store, command: RestoreCommand): Promise<boolean> {
+type Staged = {
+  readonly store: Store;
+  readonly command: RestoreCommand;
+  nextTurn(): Promise<void>;
+};
+
+async function isWhole(staged: Staged): Promise<boolean> {
   const hash = createHash('sha256');
-  for (let number = 0; number < command.pieceCount; number += 1) {
-    const piece = store.get(pieceKey(command.prefix, number));
-    if (piece === undefined) return false;
-    hash.update(piece);
-  }
-  if (!hash.digest().equals(command.sha256)) return false;
   try {
-    await verifySnapshot(STAGED_POSITION, piecesOf(store, command));
+    for await (const piece of piecesOf(staged)) hash.update(piece);
+    if (!hash.digest().equals(staged.command.sha256)) return false;
+    await verifySnapshot(STAGED_POSITION, piecesOf(staged));
     return true;
   } catch {
-    // All nodes decode the same bytes to the same fault.
+    // All nodes read the same bytes, and decode them to the same fault.
     return false;
   }
 }
 
-async function* piecesOf(store: Store, command: RestoreCommand): StoreStream {
+async function* piecesOf({ store, command, nextTurn }: Staged): StoreStream {
   for (let number = 0; number < command.pieceCount; number += 1) {
+    await nextTurn();
     const piece = store.get(pieceKey(command.prefix, number));
     if (piece === undefined) throw new Error(`piece ${number} of the staged state is missing`);
     yield piece;
