@@ -55,6 +55,8 @@ export type DriverOptions = {
   readonly log: DurableLog;
   readonly proposals: DriverProposals;
   readonly heartbeatTicks: number;
+  /** Larger commands travel in chunks: `CHUNK_BYTES` but in simulations. */
+  readonly chunkBytes?: number;
   send(message: Message): void;
   /** Ends a turn: everything sent since the last call goes out. */
   flush(): void;
@@ -257,9 +259,9 @@ export class Driver {
   }
 
   #propose(): void {
-    const { raft, proposals, clock } = this.#options;
+    const { raft, proposals, clock, chunkBytes } = this.#options;
     for (const batch of proposals.takeBatches()) {
-      const commands = batch.flatMap(({ command }) => splitCommand(command));
+      const commands = batch.flatMap(({ command }) => splitCommand(command, chunkBytes));
       const result = raft.propose(commands);
       if (result.kind === 'accepted') {
         this.#commitTimes.proposed(result.firstIndex + commands.length - 1, clock.nowMs());

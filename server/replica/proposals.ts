@@ -33,6 +33,8 @@ export type ProposalLimits = {
   readonly proposalsMax: number;
   readonly entryBytesMax: number;
   readonly transactionBytesMax: number;
+  /** As the driver splits commands: `CHUNK_BYTES` but in simulations. */
+  readonly chunkBytes?: number;
   /** How long a deposed leader looks out for the fate of what it had proposed. */
   readonly fateTimeoutMs: number;
 };
@@ -121,7 +123,7 @@ export class Proposals {
     let nextIndex = firstIndex;
     for (const proposal of batch) {
       // A command in chunks takes effect with the last one.
-      nextIndex += chunkCount(proposal.command);
+      nextIndex += chunkCount(proposal.command, this.#limits.chunkBytes);
       const index = nextIndex - 1;
       const former = this.#inFlight.get(index);
       // This node led before, lost its entry, and leads again: the old entry is gone for good.

@@ -26,11 +26,11 @@ const HEADER_BYTES = 9;
 type Chunk = { readonly number: number; readonly count: number };
 
 /** The commands of the entries that carry `command`: itself, if it is not too large. */
-export function splitCommand(command: Uint8Array): readonly Uint8Array[] {
-  if (command.length <= CHUNK_BYTES) return [command];
-  const count = Math.ceil(command.length / CHUNK_BYTES);
+export function splitCommand(command: Uint8Array, chunkBytes = CHUNK_BYTES): readonly Uint8Array[] {
+  const count = chunkCount(command, chunkBytes);
+  if (count === 1) return [command];
   return Array.from({ length: count }, (_, number) => {
-    const part = command.subarray(number * CHUNK_BYTES, (number + 1) * CHUNK_BYTES);
+    const part = command.subarray(number * chunkBytes, (number + 1) * chunkBytes);
     const chunk = Buffer.allocUnsafeSlow(HEADER_BYTES + part.length);
     chunk.writeUInt8(FORMAT, 0);
     chunk.writeUInt32LE(number, 1);
@@ -41,8 +41,8 @@ export function splitCommand(command: Uint8Array): readonly Uint8Array[] {
 }
 
 /** How many entries `splitCommand` makes of a command. */
-export function chunkCount(command: Uint8Array): number {
-  return Math.max(1, Math.ceil(command.length / CHUNK_BYTES));
+export function chunkCount(command: Uint8Array, chunkBytes = CHUNK_BYTES): number {
+  return Math.max(1, Math.ceil(command.length / chunkBytes));
 }
 
 /** What is at the beginning of the command that an entry begins; of later chunks it is nothing. */

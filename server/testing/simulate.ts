@@ -1,10 +1,13 @@
 /**
- * `npm run sim -- [--world core|node] [--seed N] [--seeds K] [--minutes M] [--report] [--trace]
- * [--shrink]`: runs seeds from N on, for K of them or for M minutes. A seed that fails prints the command that replays it,
+ * `npm run sim -- [--world core|node] [--seed N] [--seeds K] [--minutes M] [--row R]
+ * [--workload W] [--matrix] [--report] [--trace] [--shrink]`: runs seeds from N on, for K of them or for M minutes. A seed that fails prints the command that replays it,
  * and the exit code is 1.
  *
  * - `--world`: the raft core alone, which is fast, or whole nodes, which is deep.
- * - `--row`: one kind of trouble alone (`simulation/rows.ts`).
+ * - `--row`, `--workload`: one kind of trouble alone, and clients that all want the same
+ *   (`simulation/matrix.ts`).
+ * - `--matrix`: every cell of rows and workloads, on whole nodes, and a table of them; `--seeds` is
+ *   then the most of one cell.
  * - `--report` prints what the seeds have covered.
  * - `--trace` prints every event of every node.
  * - `--shrink` takes away what the failure does not need, and prints what is left: the nemesis, the
@@ -17,9 +20,10 @@ import { parseArgs } from 'node:util';
 import { runCoreWorld, type RunOptions, type RunReport } from './simulation/core-world.ts';
 import { addCoverage, emptyCoverage, formatCoverage } from './simulation/coverage.ts';
 import { failureKey } from './simulation/failure.ts';
+import { ROWS, SWARM, WORKLOADS } from './simulation/matrix.ts';
+import { formatMatrix, runMatrix, type CellOutcome } from './simulation/matrix-run.ts';
 import { runNodeWorld } from './simulation/node-world.ts';
-import { planOf, type Plan } from './simulation/plan.ts';
-import { ROWS, type Row } from './simulation/rows.ts';
+import { planOf, type Cell, type Plan } from './simulation/plan.ts';
 import { Script } from './simulation/script.ts';
 import { shrink } from './simulation/shrink.ts';
 
@@ -34,11 +38,16 @@ const { values } = parseArgs({
     stop: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
     world: { type: 'string', default: 'core' },
-    row: { type: 'string' },
+    row: { type: 'string', default: SWARM },
+    workload: { type: 'string', default: SWARM },
+    matrix: { type: 'boolean', default: false },
   },
 });
 
-const row = rowNamed(values.row);
+const cell: Cell = {
+  row: named('row', values.row, ROWS),
+  workload: named('workload', values.workload, WORKLOADS),
+};
 const isNodeWorld = values.world === 'node';
 const traced: RunOptions = values.trace ? { onEvent: (line) => console.log(line) } : {};
 const firstSeed = wholeNumber('seed', values.seed);
@@ -51,33 +60,38 @@ const seedCount =
 const endMs =
   values.minutes === undefined ? Infinity : Date.now() + 60_000 * Number(values.minutes);
 
+// What refuses a request is an error with a stack, and nobody reads it but whoever replays a seed.
+if (seedCount > 1) Error.stackTraceLimit = 0;
 const startMs = Date.now();
 const startCpu = process.cpuUsage();
-const coverage = emptyCoverage();
-const failures: { readonly seed: number; readonly key: string }[] = [];
 
-for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; seed += 1) {
-  try {
-    const report = await run(planOf(seed, row), traced);
-    addCoverage(coverage, report.coverage);
-    if (seedCount === 1 && !values.json) console.log(`seed ${seed}: trace ${report.traceHash}`);
-  } catch (error) {
-    failures.push({ seed, key: failureKey(error) });
-    process.exitCode = 1;
-    if (!values.json) await reportFailure(seed, error);
-    if (values.stop) break;
+if (values.matrix) await reportMatrix();
+else await reportSeeds();
+
+async function reportSeeds(): Promise<void> {
+  const coverage = emptyCoverage();
+  const failures: { readonly seed: number; readonly key: string }[] = [];
+  for (let seed = firstSeed; seed < firstSeed + seedCount && Date.now() < endMs; seed += 1) {
+    try {
+      const report = await run(planOf(seed, cell), traced);
+      addCoverage(coverage, report.coverage);
+      if (seedCount === 1 && !values.json) console.log(`seed ${seed}: trace ${report.traceHash}`);
+    } catch (error) {
+      failures.push({ seed, key: failureKey(error) });
+      process.exitCode = 1;
+      if (!values.json) await reportFailure(seed, error);
+      if (values.stop) break;
+    }
   }
-}
-
-const seconds = (Date.now() - startMs) / 1000;
-const { totals } = coverage;
-const cpu = process.cpuUsage(startCpu);
-const cpuSeconds = (cpu.user + cpu.system) / 1e6;
-/** Per second of CPU: the machine may have others to serve. */
-const rate = Math.round((totals['events'] ?? 0) / cpuSeconds);
-if (values.json) {
-  console.log(JSON.stringify({ seconds, cpuSeconds, rate, failures, coverage }));
-} else {
+  const seconds = (Date.now() - startMs) / 1000;
+  const { totals } = coverage;
+  const cpuSeconds = cpuSecondsSince(startCpu);
+  /** Per second of CPU: the machine may have others to serve. */
+  const rate = Math.round((totals['events'] ?? 0) / cpuSeconds);
+  if (values.json) {
+    console.log(JSON.stringify({ seconds, cpuSeconds, rate, failures, coverage }));
+    return;
+  }
   if (values.report) console.log(formatCoverage(coverage));
   console.log(
     `${totals['seeds'] ?? 0} seeds clean, ${failures.length} failed, ${seconds.toFixed(1)} s, ` +
@@ -91,11 +105,13 @@ async function run(plan: Plan, options: RunOptions): Promise<RunReport> {
 
 async function reportFailure(seed: number, error: unknown): Promise<void> {
   const world =
-    (isNodeWorld ? ' --world node' : '') + (values.row === undefined ? '' : ` --row ${values.row}`);
+    (isNodeWorld ? ' --world node' : '') +
+    optionOf('row', values.row) +
+    optionOf('workload', values.workload);
   console.error(error);
   console.error(`seed ${seed} failed; replay it with: npm run sim --${world} --seed ${seed}`);
   if (!values.shrink) return;
-  const small = await shrink(planOf(seed, row), failureKey(error), (plan) => run(plan, {}));
+  const small = await shrink(planOf(seed, cell), failureKey(error), (plan) => run(plan, {}));
   console.error(
     `${small.runs} runs later, ${small.plan.nemesis.length} nemesis actions and ` +
       `${small.plan.operations.length} operations are left:`,
@@ -113,13 +129,37 @@ async function reportFailure(seed: number, error: unknown): Promise<void> {
   console.error(script.text());
 }
 
-function rowNamed(name: string | undefined): Row | undefined {
-  if (name === undefined) return undefined;
-  const found = ROWS[name];
-  if (found === undefined) {
-    throw new RangeError(`Cannot find --row "${name}": one of ${Object.keys(ROWS).join(', ')}`);
+async function reportMatrix(): Promise<void> {
+  const outcomes: CellOutcome[] = [];
+  for await (const outcome of runMatrix(seedCount === 1 ? Infinity : seedCount)) {
+    outcomes.push(outcome);
+    const { row, workload, failures } = outcome;
+    for (const { seed, key } of failures) {
+      process.exitCode = 1;
+      const options = `${optionOf('row', row)}${optionOf('workload', workload)}`;
+      console.error(`${key}; replay it with: npm run sim -- --world node${options} --seed ${seed}`);
+    }
   }
-  return found;
+  console.log(formatMatrix(outcomes));
+  const events = outcomes.reduce((sum, outcome) => sum + outcome.events, 0);
+  const seeds = outcomes.reduce((sum, outcome) => sum + outcome.seeds, 0);
+  console.log(`${seeds} seeds, ${events} events, ${cpuSecondsSince(startCpu).toFixed(0)} s of CPU`);
+}
+
+function optionOf(name: string, value: string): string {
+  return value === SWARM ? '' : ` --${name} ${value}`;
+}
+
+/** Undefined for the swarm, which has no part by itself. */
+function named<Part>(
+  option: string,
+  name: string,
+  parts: Readonly<Record<string, Part>>,
+): Part | undefined {
+  const found = parts[name];
+  if (found !== undefined || name === SWARM) return found;
+  const names = [...Object.keys(parts), SWARM];
+  throw new RangeError(`Cannot find --${option} "${name}": one of ${names.join(', ')}`);
 }
 
 function wholeNumber(name: string, text: string): number {
@@ -128,4 +168,9 @@ function wholeNumber(name: string, text: string): number {
     throw new RangeError(`Cannot read --${name} "${text}": must be a whole number`);
   }
   return number;
+}
+
+function cpuSecondsSince(start: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1e6;
 }

@@ -10,6 +10,7 @@ import type { NodeId } from '../../raft/message.ts';
 import type { Operation as Record, Outcome, ReadLevel } from '../history/operation.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { NodeProcess } from './node-process.ts';
+import type { Workload } from './matrix.ts';
 import type { Operation } from './plan.ts';
 
 const KEYS = 6;
@@ -19,7 +20,6 @@ const CLIENT_TIMEOUT_MS = 1_500;
 const ATTEMPTS_MAX = 4;
 const RETRY_US = 30_000;
 const WOKEN_CLIENT = 50;
-const LEVELS = ['stale', 'linearizable', 'linearizable', 'bounded', 'session'] as const;
 
 export type Asked = { readonly process: NodeProcess; readonly id: NodeId };
 
@@ -52,6 +52,7 @@ type Client = {
 
 export class Clients {
   readonly #world: ClientWorld;
+  readonly #workload: Workload;
   readonly #clients = new Map<number, Client>();
   readonly history: Record[] = [];
   readonly counts: { [name: string]: number } = {};
@@ -59,8 +60,9 @@ export class Clients {
   #process = 0;
   underWay = 0;
 
-  constructor(world: ClientWorld) {
+  constructor(world: ClientWorld, workload: Workload) {
     this.#world = world;
+    this.#workload = workload;
   }
 
   operate(operation: Operation): void {
@@ -92,7 +94,8 @@ export class Clients {
   async #read(client: Client, operation: Operation): Promise<void> {
     const asked = this.#world.choose(operation, 0);
     if (asked === undefined) return;
-    const level = LEVELS[Math.floor(operation.pick * 97) % LEVELS.length] ?? 'stale';
+    const { levels } = this.#workload;
+    const level = levels[Math.floor(operation.pick * 97) % levels.length] ?? 'stale';
     const boundMs = 50 + Math.floor(operation.pick * 500);
     const ask = { client: operation.client, key: keyOf(operation, 0), level, boundMs };
     await this.#readFrom(asked, client, ask);
@@ -135,6 +138,7 @@ export class Clients {
     const value = `v${this.#serial}`.padEnd(operation.sizes[0] ?? 8, '.');
     const keys = [...new Set(operation.sizes.map((_, offset) => keyOf(operation, offset)))];
     const invokedNs = this.#nowNs();
+    const isConditional = operation.pick > 1 - this.#workload.conditionalShare;
     let outcome: Outcome = { kind: 'fail', reason: 'nobody was reached' };
     let mayHaveHappened = false;
     let node: NodeId | undefined;
@@ -146,7 +150,7 @@ export class Clients {
         const { openedIndex } = client;
         const stamp = { session: client.session, openedIndex, sequence, acknowledgedBelow: 0 };
         outcome = await this.#attempt(asked, () =>
-          writeAt(asked.process, { keys, value, stamp, isConditional: operation.pick > 0.7 }),
+          writeAt(asked.process, { keys, value, stamp, isConditional }),
         );
         mayHaveHappened ||= outcome.kind === 'unknown';
         if (outcome.kind === 'ok') break;

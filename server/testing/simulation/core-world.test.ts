@@ -7,7 +7,7 @@ import { runCoreWorld, type RunReport } from './core-world.ts';
 import { addCoverage, emptyCoverage } from './coverage.ts';
 import { PARTITION_KINDS } from './partitions.ts';
 import { planOf } from './plan.ts';
-import { ROWS } from './rows.ts';
+import { ROWS } from './matrix.ts';
 
 const SEEDS_PER_TEST = 20;
 const BATCHES = 10;
@@ -61,7 +61,7 @@ describe('a simulated cluster keeps every invariant and recovers', () => {
 describe('each kind of trouble alone', () => {
   test.each(Object.keys(ROWS))('%s', (name) => {
     for (let seed = 1; seed <= 8; seed += 1) {
-      const report = runCoreWorld(planOf(seed, ROWS[name]));
+      const report = runCoreWorld(planOf(seed, { row: ROWS[name] }));
       expect(report.committedCount).toBeGreaterThan(0);
     }
   });

@@ -494,4 +494,26 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'this.#appliedIndex = change.index + 1;',
     world: 'node',
   },
+  // Commands in chunks.
+  {
+    name: 'chunks of two terms make one command',
+    file: 'storage/chunking.js',
+    find: 'entry.term === term && chunk?.number',
+    replace: 'chunk?.number',
+    world: 'node',
+  },
+  {
+    name: 'a sequence of chunks is applied before its end',
+    file: 'storage/chunking.js',
+    find: 'return isUnfinished ? start : entries.length;',
+    replace: 'return entries.length;',
+    world: 'node',
+  },
+  {
+    name: 'a command in chunks is acknowledged with its first chunk',
+    file: 'replica/proposals.js',
+    find: 'const index = nextIndex - 1;',
+    replace: 'const index = nextIndex - chunkCount(proposal.command, this.#limits.chunkBytes);',
+    world: 'node',
+  },
 ];

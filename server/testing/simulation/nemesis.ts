@@ -13,6 +13,16 @@ export type Target = { readonly role: 'leader' | 'any'; readonly pick: number };
 /** What of the writes that were not synced is on the disk after a crash. */
 export type CrashLoss = 'nothing' | 'suffix' | 'subset' | 'everything';
 
+/** What a crash loses, unless a row of the matrix has it otherwise: one of these. */
+export const LOSSES: readonly CrashLoss[] = [
+  'nothing',
+  'suffix',
+  'suffix',
+  'subset',
+  'subset',
+  'everything',
+];
+
 export type NemesisAction = { readonly atUs: number } & (
   | {
       readonly kind: 'crash';
@@ -86,26 +96,32 @@ export function planNemesis(
   random: Random,
   options: {
     readonly enabled: ReadonlySet<Nemesis>;
+    readonly losses: readonly CrashLoss[];
     readonly untilUs: number;
     readonly periodUs: number;
     readonly nodeCount: number;
   },
 ): NemesisAction[] {
-  const { enabled, untilUs, periodUs, nodeCount } = options;
+  const { enabled, losses, untilUs, periodUs, nodeCount } = options;
   const kinds = NEMESES.filter((kind) => enabled.has(kind));
   if (kinds.length === 0) return [];
   const actions: NemesisAction[] = [];
   let atUs = periodUs;
   while (atUs < untilUs) {
-    actions.push(...draw(random.pick(kinds), { atUs, random, nodeCount }));
+    actions.push(...draw(random.pick(kinds), { atUs, random, nodeCount, losses }));
     atUs += Math.ceil(periodUs * (0.2 + 1.6 * random.next()));
   }
   return actions.toSorted((left, right) => left.atUs - right.atUs);
 }
 
-type Draw = { readonly atUs: number; readonly random: Random; readonly nodeCount: number };
+type Draw = {
+  readonly atUs: number;
+  readonly random: Random;
+  readonly nodeCount: number;
+  readonly losses: readonly CrashLoss[];
+};
 
-function draw(kind: Nemesis, { atUs, random, nodeCount }: Draw): NemesisAction[] {
+function draw(kind: Nemesis, { atUs, random, nodeCount, losses }: Draw): NemesisAction[] {
   const target = drawTarget(random);
   switch (kind) {
     case 'crash':
@@ -114,7 +130,7 @@ function draw(kind: Nemesis, { atUs, random, nodeCount }: Draw): NemesisAction[]
           kind,
           atUs,
           target,
-          loss: random.pick(['nothing', 'suffix', 'suffix', 'subset', 'subset', 'everything']),
+          loss: random.pick(losses),
           draw: random.next(),
           afterOperations: random.between(0, 12),
           downUs: random.between(1, random.pick([1_000, 100_000, 2_000_000])),
@@ -187,7 +203,7 @@ function flapping(atUs: number, random: Random): NemesisAction[] {
 }
 
 /** FoundationDB's: clog the nodes one by one, and free them in another order. */
-function swizzleClog({ atUs, random, nodeCount }: Draw): NemesisAction[] {
+function swizzleClog({ atUs, random, nodeCount }: Omit<Draw, 'losses'>): NemesisAction[] {
   const spanUs = random.between(50_000, 500_000);
   return Array.from({ length: nodeCount }, (_, node): NemesisAction => {
     const startUs = random.between(0, spanUs);

@@ -52,8 +52,9 @@ export class NodeClock implements Clock {
     this.#isStanding = false;
   }
 
+  /** Nobody sets the clock of a host that is suspended; by just that long, it would hide the sleep. */
   setWall(byMs: number): void {
-    this.#wallOffsetMs += byMs;
+    if (!this.#isStanding) this.#wallOffsetMs += byMs;
   }
 
   #rebase(): void {

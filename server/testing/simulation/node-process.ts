@@ -117,6 +117,7 @@ export class NodeProcess {
       proposalsMax: PROPOSALS_MAX,
       entryBytesMax: ENTRY_BYTES_MAX,
       transactionBytesMax: ENTRY_BYTES_MAX,
+      chunkBytes: plan.chunkBytes,
       fateTimeoutMs: 2 * plan.electionTicks * TICK_MS,
     });
     this.raft = this.#createRaft(recovery);
@@ -295,6 +296,7 @@ export class NodeProcess {
       log: this.#log,
       proposals: this.proposals,
       heartbeatTicks: plan.heartbeatTicks,
+      chunkBytes: plan.chunkBytes,
       send: (message) => {
         this.#world.checker.safety.onSend(this, message);
         send(message);

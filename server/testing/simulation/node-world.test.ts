@@ -44,6 +44,8 @@ describe('a simulated cluster of whole nodes keeps every invariant and recovers'
       'client: write ok',
       'client: write unknown',
       'client: write fail conflict',
+      'commands in chunks: cut',
+      'commands in chunks: joined',
       'crash losing subset',
       'disk: crash before sync',
       'disk: crash before write',

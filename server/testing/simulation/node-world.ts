@@ -8,7 +8,7 @@
  */
 
 import assert from 'node:assert/strict';
-import { setImmediate as afterPromises } from 'node:timers/promises';
+import { setImmediate as afterOthers } from 'node:timers/promises';
 
 import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
@@ -37,6 +37,9 @@ const HEALTHY_DISK_US = 1_000;
 const EVENTS_MAX = 2_000_000;
 /** A node that could not open its disk is tried again. */
 const REOPEN_US = 100_000;
+
+/** So many events, and whoever else lives in this process has a turn: a runner of tests, say. */
+const EVENTS_A_BREATH = 1_000;
 
 export async function runNodeWorld(plan: Plan, options: RunOptions = {}): Promise<RunReport> {
   return new NodeWorld(plan, options).run();
@@ -80,13 +83,16 @@ class NodeWorld {
       isRunning: (id) => this.#member(id).process !== undefined,
       tryCorrupted: (packet, draw) => tryCorrupted(packet, draw, safety.ledger),
     });
-    this.#clients = new Clients({
-      queue: this.#queue,
-      choose: (operation, attempt) => this.#choose(operation, attempt),
-      ask: (id, run) => this.#onNode(this.#member(id), run),
-      onDeath: (id, run) => this.#member(id).onDeath.push(run),
-      onFailure: (error) => this.#fail(error),
-    });
+    this.#clients = new Clients(
+      {
+        queue: this.#queue,
+        choose: (operation, attempt) => this.#choose(operation, attempt),
+        ask: (id, run) => this.#onNode(this.#member(id), run),
+        onDeath: (id, run) => this.#member(id).onDeath.push(run),
+        onFailure: (error) => this.#fail(error),
+      },
+      plan.workload,
+    );
     const ids = nodeIds(plan);
     const founding = ids.slice(0, plan.voterCount).map((id) => server(id, 'voter'));
     for (const [position, id] of ids.entries()) {
@@ -146,6 +152,7 @@ class NodeWorld {
   async #runUntil(endUs: number): Promise<void> {
     while (this.#queue.runNext(endUs)) {
       await afterPromises();
+      if (this.#queue.eventCount % EVENTS_A_BREATH === 0) await afterOthers();
       if (this.#failure !== undefined) throw this.#failure.error;
       assert(this.#queue.eventCount < EVENTS_MAX, 'the simulation does not come to an end');
     }
@@ -213,6 +220,7 @@ class NodeWorld {
         ...prefixed('packets: ', this.#network.counts),
         ...prefixed('client: ', this.#clients.counts),
         ...prefixed('disk: ', disks),
+        ...prefixed('commands in chunks: ', this.#checker.model.counts),
       },
       evaluations: ledger.evaluations,
       transitions: this.#transitions.counts(),
@@ -580,4 +588,12 @@ class NodeWorld {
     assert(member !== undefined, 'a message from or to nobody');
     return member;
   }
+}
+
+/**
+ * Resolves when no promise has anything left to do: `nextTick` callbacks run when the queue of
+ * promises has become empty, and unlike `setImmediate` they do not ask the kernel for news first.
+ */
+function afterPromises(): Promise<void> {
+  return new Promise((run) => process.nextTick(run));
 }

@@ -12,51 +12,58 @@ export type RaftObserver = {
 
 export class ObservedRaft extends Raft {
   readonly #observer: RaftObserver;
+  /** As of the last input. Between two of them neither the role nor the term changes. */
+  #last: RaftStatus;
 
   constructor(options: RaftOptions, observer: RaftObserver) {
     super(options);
     this.#observer = observer;
+    this.#last = this.status();
   }
 
   override tick(): void {
     super.tick();
-    const status = this.status();
-    this.#observer.onTick(status);
-    this.#observer.onStep(status);
+    this.#stepped((status) => this.#observer.onTick(status));
   }
 
   override step(message: Message): void {
-    const before = this.status();
+    const before = this.#last;
     super.step(message);
-    const after = this.status();
-    this.#observer.onMessage(before, message, after);
-    this.#observer.onStep(after);
+    this.#stepped((after) => this.#observer.onMessage(before, message, after));
   }
 
   override propose(commands: readonly Uint8Array[]): ProposeResult {
     const result = super.propose(commands);
-    this.#observer.onStep(this.status());
+    this.#stepped();
     return result;
   }
 
   override campaign(): void {
     super.campaign();
-    this.#observer.onStep(this.status());
+    this.#stepped();
   }
 
   override storageAppendDone(appendToken: number): void {
     super.storageAppendDone(appendToken);
-    this.#observer.onStep(this.status());
+    this.#stepped();
   }
 
   override storageApplied(index: number): void {
     super.storageApplied(index);
-    this.#observer.onStep(this.status());
+    this.#stepped();
   }
 
   override ready(): Ready {
     const ready = super.ready();
     this.#observer.onReady(ready);
     return ready;
+  }
+
+  /** What the checker must know before it judges comes first. */
+  #stepped(tell: (status: RaftStatus) => void = () => undefined): void {
+    const status = this.status();
+    this.#last = status;
+    tell(status);
+    this.#observer.onStep(status);
   }
 }

@@ -9,10 +9,11 @@
 
 import type { NodeId } from '../../raft/message.ts';
 import type { CommitNotify } from '../../raft/replication.ts';
+import { CHUNK_BYTES } from '../../storage/chunking.ts';
 import { Random } from '../random.ts';
-import { NEMESES, planNemesis, type Nemesis, type NemesisAction } from './nemesis.ts';
+import { SWARM_WORKLOAD, type Row, type Workload } from './matrix.ts';
+import { LOSSES, NEMESES, planNemesis, type Nemesis, type NemesisAction } from './nemesis.ts';
 import type { NetworkPlan } from './network.ts';
-import type { Row } from './rows.ts';
 
 /** A client's request: to the leader it believes in, or to just any node. */
 export type Operation = {
@@ -46,6 +47,10 @@ export type Plan = {
   readonly compactsBySize: boolean;
   /** When a batch is visible: with or before its durability. Of the node world. */
   readonly storeMode: 'sync' | 'overlay';
+  /** Larger commands travel in chunks. Of the node world. */
+  readonly chunkBytes: number;
+  /** What clients do. Of the node world. */
+  readonly workload: Workload;
   readonly chaosUs: number;
   readonly network: NetworkPlan;
   /** A disk write takes up to this long. */
@@ -53,6 +58,9 @@ export type Plan = {
   readonly nemesis: readonly NemesisAction[];
   readonly operations: readonly Operation[];
 };
+
+/** Of the matrix; without them a seed draws whatever there is. */
+export type Cell = { readonly row?: Row | undefined; readonly workload?: Workload | undefined };
 
 export const TICK_US = 10_000;
 /** The most that one operation proposes. */
@@ -63,7 +71,7 @@ export function nodeIds({ voterCount, spareCount }: Plan): NodeId[] {
   return Array.from({ length: voterCount + spareCount }, (_, position) => `n${position + 1}`);
 }
 
-export function planOf(seed: number, row?: Row): Plan {
+export function planOf(seed: number, { row, workload = SWARM_WORKLOAD }: Cell = {}): Plan {
   const random = new Random(seed, 'plan');
   const heartbeatTicks = random.between(1, 3);
   const electionTicks = heartbeatTicks * random.between(4, 8);
@@ -88,20 +96,22 @@ export function planOf(seed: number, row?: Row): Plan {
     trailingEntries: random.pick([0, 2, 10, 50]),
     compactsBySize: random.chance(0.7),
     storeMode: random.chance(0.5) ? 'sync' : 'overlay',
+    chunkBytes: new Random(seed, 'chunks').pick([30, 150, CHUNK_BYTES, CHUNK_BYTES]),
+    workload,
     chaosUs,
     network: { ...planNetwork(random), ...row?.network },
     diskUsMax: random.pick([0, 2_000, 10_000, 40_000]),
     nemesis: planNemesis(new Random(seed, 'nemesis'), {
-      enabled: row === undefined ? drawNemeses(random) : new Set(row.nemeses),
+      enabled: new Set([...(row?.nemeses ?? drawNemeses(random)), ...workload.nemeses]),
+      losses: row?.losses ?? LOSSES,
       untilUs: chaosUs,
       periodUs: random.between(20_000, 300_000),
       nodeCount: voterCount + spareCount,
     }),
-    operations: planOperations(
-      new Random(seed, 'workload'),
-      chaosUs,
-      random.between(2_000, 40_000),
-    ),
+    operations: planOperations(new Random(seed, 'workload'), workload, {
+      untilUs: chaosUs,
+      periodUs: random.between(2_000, 40_000),
+    }),
   };
 }
 
@@ -135,7 +145,11 @@ function drawNemeses(random: Random): ReadonlySet<Nemesis> {
   return new Set(NEMESES.filter(() => !isCalm && random.chance(share)));
 }
 
-function planOperations(random: Random, untilUs: number, periodUs: number): Operation[] {
+function planOperations(
+  random: Random,
+  { readShare, keysMax }: Workload,
+  { untilUs, periodUs }: { readonly untilUs: number; readonly periodUs: number },
+): Operation[] {
   const operations: Operation[] = [];
   for (let atUs = 0; atUs < untilUs; atUs += Math.ceil(periodUs * 2 * random.next()) + 1) {
     operations.push({
@@ -143,8 +157,8 @@ function planOperations(random: Random, untilUs: number, periodUs: number): Oper
       client: random.between(1, CLIENTS),
       toLeader: random.chance(0.8),
       pick: random.next(),
-      isRead: random.chance(0.3),
-      sizes: Array.from({ length: random.between(1, 3) }, () => random.pick([8, 16, 100])),
+      isRead: random.chance(readShare),
+      sizes: Array.from({ length: random.between(1, keysMax) }, () => random.pick([8, 16, 100])),
     });
   }
   return operations;

@@ -5,7 +5,7 @@
  */
 
 import type { Entry } from '../../raft/message.ts';
-import { decodeCommand } from '../../storage/command.ts';
+import { decodeCommand, type Command } from '../../storage/command.ts';
 import { fingerprintOf } from '../../storage/fingerprint.ts';
 import type { LogEffect } from '../history/exact-index.ts';
 import type { StoredVersion } from '../history/durability.ts';
@@ -21,18 +21,46 @@ export class StateModel {
   readonly #requests = new Set<string>();
   readonly #decisions: Decision[] = [];
   readonly #digests: number[] = [0];
+  #digest = 0;
+  /** Of a command of which the last entries were the first parts. */
+  #chunks: { term: number; count: number; parts: readonly Uint8Array[] } | undefined;
+  /** Commands that came in chunks, and those that stayed without an end. */
+  readonly counts = { joined: 0, cut: 0 };
   readonly effects: LogEffect[] = [];
   readonly stored: StoredVersion[] = [];
 
   /** In the order of the log, each once. */
   apply(entry: Entry): void {
-    const decision = entry.kind === 'command' ? this.#decide(entry) : 'applied';
+    const bytes = this.#join(entry);
+    const command = bytes && decodeCommand(bytes);
+    const decision = command === undefined ? 'applied' : this.#decide(command);
     this.#decisions.push(decision);
-    this.#digests.push(this.#digestAfter(entry, decision));
+    if (command !== undefined && decision === 'applied') this.#effect(entry.index, command);
+    this.#digests.push(this.#digest);
   }
 
-  #decide({ command: bytes }: Entry): Decision {
-    const { stamp, reads } = decodeCommand(bytes);
+  /** The command that an entry brings, or brings to its end. */
+  #join({ kind, term, command }: Entry): Uint8Array | undefined {
+    const before = this.#chunks;
+    this.#chunks = undefined;
+    const chunk = kind === 'command' ? chunkOf(command) : undefined;
+    const follows =
+      before?.term === term &&
+      before.count === chunk?.count &&
+      before.parts.length === chunk.number;
+    if (before !== undefined && !follows) this.counts.cut += 1;
+    if (chunk === undefined) return kind === 'command' ? command : undefined;
+    if (chunk.number > 0 && !follows) return undefined;
+    const parts = [...((chunk.number > 0 && before?.parts) || []), chunk.part];
+    if (parts.length < chunk.count) {
+      this.#chunks = { term, count: chunk.count, parts };
+      return undefined;
+    }
+    this.counts.joined += 1;
+    return Buffer.concat(parts);
+  }
+
+  #decide({ stamp, reads }: Command): Decision {
     const request = stamp && `${stamp.session}:${stamp.sequence}`;
     if (request !== undefined && this.#requests.has(request)) return 'duplicate';
     const holds = reads.every(({ key, fingerprint }) =>
@@ -43,14 +71,12 @@ export class StateModel {
     return 'applied';
   }
 
-  #digestAfter({ kind, command, index }: Entry, decision: Decision): number {
-    let digest = this.#digests.at(-1) ?? 0;
-    if (kind !== 'command' || decision !== 'applied') return digest;
-    for (const operation of decodeCommand(command).operations) {
+  #effect(index: number, { operations }: Command): void {
+    for (const operation of operations) {
       const { key } = operation;
-      digest ^= digestOf(key, this.#values.get(key));
+      this.#digest ^= digestOf(key, this.#values.get(key));
       const value = operation.kind === 'put' ? Buffer.from(operation.value) : undefined;
-      digest ^= digestOf(key, value);
+      this.#digest ^= digestOf(key, value);
       if (value === undefined) this.#values.delete(key);
       else this.#values.set(key, value);
       const version = (this.#versions.get(key) ?? 0) + 1;
@@ -59,7 +85,6 @@ export class StateModel {
       this.effects.push({ index, key, state: { value: text, version } });
       if (text !== null) this.stored.push({ key, version, value: text });
     }
-    return digest;
   }
 
   decisionAt(index: number): Decision | undefined {
@@ -73,6 +98,15 @@ export class StateModel {
   get lastIndex(): number {
     return this.#decisions.length;
   }
+}
+
+/** `storage/chunking.ts` has the format. */
+function chunkOf(
+  command: Uint8Array,
+): { number: number; count: number; part: Uint8Array } | undefined {
+  if (command[0] !== 192) return undefined;
+  const bytes = Buffer.from(command);
+  return { number: bytes.readUInt32LE(1), count: bytes.readUInt32LE(5), part: bytes.subarray(9) };
 }
 
 /** Of one key and its value; the digest of a state is the exclusive or of them all. */
