@@ -7,14 +7,20 @@ import { Counter, Gauge, Registry } from 'prom-client';
 
 import type { ReadStatistics } from './replica/reads.ts';
 import { measureEventLoopDelay, type EventLoopDelay } from './event-loop-delay.ts';
-import type { DurationStatistics, RaftStatistics } from './replica/raft-statistics.ts';
+import type { AutopilotState } from './core/ports.ts';
+import type { RaftStatistics } from './replica/raft-statistics.ts';
 import type { ReplicaStatus } from './replica/status.ts';
+import { addAutopilot, addState } from './state-metrics.ts';
+import type { Add, Adders } from './state-metrics.ts';
+import type { DurationStatistics } from './storage/durations.ts';
 
 export type MetricsSource = {
   isActive(): boolean;
   isUnsealed(): boolean;
   inFlight(): number;
   replica(): ReplicaStatus;
+  /** Of a leader. */
+  autopilot(): AutopilotState | undefined;
   reads(): ReadStatistics;
   /** Undefined while nothing is known. */
   stalenessMs(): number | undefined;
@@ -106,6 +112,8 @@ export function createMetrics(source: MetricsSource, tally: Tally): Metrics {
   gauge('vault_core_unsealed', '1 unless sealed.', () => Number(source.isUnsealed()));
   gauge('vault_core_in_flight_requests', 'Requests under way.', () => source.inFlight());
   addReplica({ gauge, counter, registers }, source);
+  addState({ gauge, counter, registers }, () => source.replica());
+  addAutopilot({ gauge, counter, registers }, () => source.autopilot());
   addReads({ gauge, counter }, source);
   addRaft({ gauge, counter }, source);
   addEventLoops(registers, source);
@@ -205,19 +213,9 @@ function addRaft({ gauge, counter }: { gauge: Add; counter: Add }, source: Metri
     'Since a follower last heard of its leader.',
     () => statistics().leaderContactMs,
   );
-  gauge(
-    'baobench_raft_peer_backlog_bytes',
-    'What the network has not taken yet.',
-    () => statistics().peerBacklogBytes,
-  );
 }
 
-type Add = (name: string, help: string, value: () => number) => void;
-
-function addReplica(
-  { gauge, counter, registers }: { gauge: Add; counter: Add; registers: Registry[] },
-  source: MetricsSource,
-): void {
+function addReplica({ gauge, counter, registers }: Adders, source: MetricsSource): void {
   const replica = (): ReplicaStatus => source.replica();
   gauge('vault_raft_storage_stats_applied_index', 'Applied index.', () => replica().appliedIndex);
   gauge('vault_raft_storage_stats_commit_index', 'Commit index.', () => replica().commitIndex);

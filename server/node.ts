@@ -156,6 +156,7 @@ async function assemble(
       isUnsealed: () => !core.isSealed(),
       inFlight: () => httpServer.inFlight(),
       replica: () => replica.status(),
+      autopilot: () => replica.replication.autopilotState(),
       reads: () => replica.readStatistics(),
       stalenessMs: () => replica.reads.stalenessMs(),
       raftDelay: () => place.eventLoopDelay(),

@@ -17,6 +17,8 @@
 import assert from 'node:assert/strict';
 import type { Change } from '../core/ports.ts';
 import type { Configuration, Entry, SnapshotMetadata } from '../raft/message.ts';
+import { Durations } from '../storage/durations.ts';
+import type { DurationStatistics } from '../storage/durations.ts';
 import { decodeRestore } from '../storage/restore-command.ts';
 import type { Store, StoreOperation, StorePosition, StoreStream } from '../storage/store.ts';
 import { ApplyGroup } from './apply-group.ts';
@@ -63,6 +65,7 @@ export class Applier {
   #running: Promise<void> = Promise.resolve();
   #isStopped = false;
   #hasFailed = false;
+  readonly #replaceTimes = new Durations();
 
   constructor(options: ApplierOptions) {
     this.#options = options;
@@ -88,6 +91,16 @@ export class Applier {
   /** Whether so much waits that more must not be asked for. */
   isBacklogged(): boolean {
     return BACKLOG_BYTES_MAX < this.#queue.bytes;
+  }
+
+  /** Of the entries that wait. */
+  queueBytes(): number {
+    return this.#queue.bytes;
+  }
+
+  /** How long it took to put another state in the place of this one. */
+  replacements(): DurationStatistics {
+    return this.#replaceTimes.statistics();
   }
 
   subscribe(listener: (change: Change) => void): () => void {
@@ -190,7 +203,9 @@ export class Applier {
     const index = position.lastIncludedIndex;
     // Raft never installs what it knows to be committed here.
     assert(this.appliedIndex() < index, 'a snapshot moves forward');
+    const startMs = this.#options.clock.nowMs();
     await this.#options.store.importSnapshot(position, chunks);
+    this.#replaceTimes.add(this.#options.clock.nowMs() - startMs);
     this.#durableIndex = index;
     this.#configuration = position.configuration;
     this.#publication.publish({ kind: 'everything', index });
@@ -208,11 +223,13 @@ export class Applier {
       configuration: this.#configuration,
     };
     assert.equal(index, this.appliedIndex() + 1, 'entries follow what is applied');
+    const startMs = this.#options.clock.nowMs();
     const isRestored = await restoreStaged(store, decodeRestore(command), {
       position,
       nextTurn: () => this.#nextTurn(),
     });
     if (isRestored) {
+      this.#replaceTimes.add(this.#options.clock.nowMs() - startMs);
       this.#publication.publish({ kind: 'everything', index });
     } else {
       const written = store.apply([], position);

@@ -39,7 +39,8 @@ import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposals } from './proposals.ts';
 import { SleepWatch } from './sleep-watch.ts';
-import { CommitTimes, Durations } from './raft-statistics.ts';
+import { Durations } from '../storage/durations.ts';
+import { CommitTimes } from './raft-statistics.ts';
 import type { DriverStatistics } from './raft-statistics.ts';
 import { TICK_MS, TickSchedule } from './tick-schedule.ts';
 

@@ -39,6 +39,9 @@ export type ProposalLimits = {
   readonly fateTimeoutMs: number;
 };
 
+/** Commands that were too large for one entry, and the entries that they became. */
+export type ChunkingStatistics = { readonly commands: number; readonly chunks: number };
+
 /** What one call of `propose` carries at most, unless a single command is larger. */
 const BATCH_BYTES_MAX = 1024 * 1024;
 
@@ -52,6 +55,8 @@ export class Proposals {
   #nextDeadlineMs = Infinity;
   /** While it is being decided whether another state takes the place of this one. */
   #isReplacing = false;
+  #chunkedCommands = 0;
+  #chunks = 0;
 
   constructor(limits: ProposalLimits) {
     this.#limits = limits;
@@ -59,6 +64,10 @@ export class Proposals {
 
   count(): number {
     return this.#waiting.length + this.#takenCount + this.#inFlight.size;
+  }
+
+  chunking(): ChunkingStatistics {
+    return { commands: this.#chunkedCommands, chunks: this.#chunks };
   }
 
   /** `operations` is how many are in a transaction; left out for a plain write. */
@@ -123,7 +132,12 @@ export class Proposals {
     let nextIndex = firstIndex;
     for (const proposal of batch) {
       // A command in chunks takes effect with the last one.
-      nextIndex += chunkCount(proposal.command, this.#limits.chunkBytes);
+      const count = chunkCount(proposal.command, this.#limits.chunkBytes);
+      nextIndex += count;
+      if (count > 1) {
+        this.#chunkedCommands += 1;
+        this.#chunks += count;
+      }
       const index = nextIndex - 1;
       const former = this.#inFlight.get(index);
       // This node led before, lost its entry, and leads again: the old entry is gone for good.

@@ -190,7 +190,7 @@ class RaftServant {
     if (statistics === undefined) return;
     this.#statusSentMs = nowMs;
     this.#sentStatus = status;
-    this.#post({ kind: 'status', status, statistics });
+    this.#post({ kind: 'status', status, statistics, postedMs: nowMs });
   }
 
   #createProposals(): RelayedProposals {

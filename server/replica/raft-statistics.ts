@@ -1,12 +1,7 @@
 /** What raft's side says of its own speed and health, for metrics. */
 
-export type DurationStatistics = {
-  /** How many there were, the last of them, their sum, and the longest. */
-  readonly count: number;
-  readonly lastMs: number;
-  readonly totalMs: number;
-  readonly maxMs: number;
-};
+import type { DurationStatistics, TransferStatistics } from '../storage/durations.ts';
+import { Durations, NO_DURATIONS, NO_TRANSFERS } from '../storage/durations.ts';
 
 export type DriverStatistics = {
   /** How long the log took to make appends durable. */
@@ -22,38 +17,25 @@ export type RaftStatistics = DriverStatistics & {
   readonly electionCount: number;
   /** Since a follower last heard of its leader; 0 on the leader itself. */
   readonly leaderContactMs: number;
-  /** What the network has not taken yet, of all peers. */
-  readonly peerBacklogBytes: number;
+  /** What the network has not taken yet. */
+  readonly peers: readonly { readonly id: string; readonly backlogBytes: number }[];
+  readonly snapshotsSent: TransferStatistics;
+  readonly snapshotsReceived: TransferStatistics;
+  /** How long what raft's thread says waits to be heard by this one; nothing if they are one. */
+  readonly mailbox: DurationStatistics;
 };
 
-const NONE: DurationStatistics = { count: 0, lastMs: 0, totalMs: 0, maxMs: 0 };
-
 export const NO_STATISTICS: RaftStatistics = {
-  appends: NONE,
-  commits: NONE,
+  appends: NO_DURATIONS,
+  commits: NO_DURATIONS,
   tickLatenessMsMax: 0,
   electionCount: 0,
   leaderContactMs: 0,
-  peerBacklogBytes: 0,
+  peers: [],
+  snapshotsSent: NO_TRANSFERS,
+  snapshotsReceived: NO_TRANSFERS,
+  mailbox: NO_DURATIONS,
 };
-
-export class Durations {
-  #statistics = NONE;
-
-  add(ms: number): void {
-    const { count, totalMs, maxMs } = this.#statistics;
-    this.#statistics = {
-      count: count + 1,
-      lastMs: ms,
-      totalMs: totalMs + ms,
-      maxMs: Math.max(maxMs, ms),
-    };
-  }
-
-  statistics(): DurationStatistics {
-    return this.#statistics;
-  }
-}
 
 /** How long batches took from their proposal to their commit. */
 export class CommitTimes {

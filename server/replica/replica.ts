@@ -40,6 +40,7 @@ import type { Store } from '../storage/store.ts';
 import { Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
 import { TenureWatch } from './leadership.ts';
+import { machineStatistics } from './machine-statistics.ts';
 import { Membership } from './membership.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
@@ -216,6 +217,10 @@ class Node implements Replica {
       proposals: this.#proposals.count(),
       raft: this.#raft?.status(),
       statistics: this.#raft?.statistics(),
+      machine: machineStatistics({
+        ...{ store: this.#options.store, applier: this.#applier },
+        ...{ proposals: this.#proposals, builder: this.#builder },
+      }),
     });
   }
 

@@ -49,6 +49,10 @@ export function sessionsForgottenAt(index: number): { key: string; value: Uint8A
   return { key: REGISTRY_KEY, value: encodeRegistry({ horizon: index, ids: [] }) };
 }
 
+export function countSessions(read: Read): number {
+  return decodeRegistry(read(REGISTRY_KEY)).ids.length;
+}
+
 /** What the published state says of a request. */
 export function readRecorded(read: Read, stamp: RequestStamp): RecordedRequest {
   const standing = new SessionTable(read).standing(stamp);

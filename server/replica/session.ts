@@ -21,6 +21,7 @@ import { Driver } from './driver.ts';
 import { CatchUpHold } from './catch-up-hold.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import type { RaftEvents, RunningRaft } from './raft-host.ts';
+import { NO_DURATIONS } from '../storage/durations.ts';
 import type { RaftStatistics } from './raft-statistics.ts';
 import type { Recovery } from './recovery.ts';
 import { Retention } from './retention.ts';
@@ -134,15 +135,15 @@ export class Session implements RunningRaft {
 
   statistics(): RaftStatistics {
     const { nodeId, clock } = this.#options;
-    let peerBacklogBytes = 0;
-    for (const { id } of this.#servers) {
-      if (id !== nodeId) peerBacklogBytes += this.#transport.backlogBytes(id);
-    }
+    const others = this.#servers.filter(({ id }) => id !== nodeId);
     return {
       ...this.#driver.statistics(),
       electionCount: this.#electionCount,
       leaderContactMs: this.#lastRole === 'leader' ? 0 : clock.nowMs() - this.#leaderContactMs,
-      peerBacklogBytes,
+      peers: others.map(({ id }) => ({ id, backlogBytes: this.#transport.backlogBytes(id) })),
+      snapshotsSent: this.#sender.statistics(),
+      snapshotsReceived: this.#receiver.statistics(),
+      mailbox: NO_DURATIONS,
     };
   }
 

@@ -11,6 +11,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SnapshotMetadata } from '../raft/message.ts';
+import { Transfers } from '../storage/durations.ts';
+import type { TransferStatistics } from '../storage/durations.ts';
 import type { Store } from '../storage/store.ts';
 import { SNAPSHOT_ID_BYTES } from './control-frames.ts';
 import type { SnapshotManifest } from './control-frames.ts';
@@ -45,15 +47,14 @@ export class SnapshotBuilder {
   #building: Promise<unknown> = Promise.resolve();
   #removing: Promise<unknown> = Promise.resolve();
   #isClosed = false;
-  #buildCount = 0;
+  readonly #builds = new Transfers();
 
   constructor(options: SnapshotBuilderOptions) {
     this.#options = options;
   }
 
-  /** How many files were built. */
-  get buildCount(): number {
-    return this.#buildCount;
+  statistics(): TransferStatistics {
+    return this.#builds.statistics();
   }
 
   /** A snapshot from which a follower can go on with a log that begins at `firstIndex()`. */
@@ -124,9 +125,9 @@ export class SnapshotBuilder {
     const file = join(directory, snapshotFileName(snapshot, { id, suffix: 'outgoing' }));
     try {
       const manifest = { id, ...(await writeChunks(file, exported.chunks)) };
-      this.#buildCount += 1;
       const ms = Math.round(performance.now() - startMs);
       const { size: bytes } = manifest;
+      this.#builds.add(ms, bytes);
       logger.info({ index: snapshot.lastIncludedIndex, bytes, ms }, 'snapshot built');
       return { snapshot, manifest, file };
     } catch (error) {

@@ -57,7 +57,7 @@ test.each(['sync', 'overlay'] as const)(
       index += 1;
       await apply(index);
       const leased = builder.lease(() => index + 1);
-      while (builder.buildCount === round) {
+      while (builder.statistics().count === round) {
         index += 1;
         await apply(index);
         await new Promise(setImmediate);

@@ -19,6 +19,8 @@ import { join } from 'node:path';
 import { FrameError } from '../frames.ts';
 import type { FrameReader } from '../frames.ts';
 import type { InstallSnapshot, Message, NodeId } from '../raft/message.ts';
+import { Transfers } from '../storage/durations.ts';
+import type { TransferStatistics } from '../storage/durations.ts';
 import { encodeControl } from './control-frames.ts';
 import type { ControlFrame, SnapshotManifest } from './control-frames.ts';
 import { snapshotFileName, syncDirectory } from './snapshot-files.ts';
@@ -51,12 +53,18 @@ type Active = {
 export class SnapshotReceiver {
   readonly #options: SnapshotReceiverOptions;
   readonly #sockets = new Set<Socket>();
+  readonly #received = new Transfers();
   #active: Active | undefined;
   /** The file of the transfer that is on its way or was interrupted. */
   #part: string | undefined;
 
   constructor(options: SnapshotReceiverOptions) {
     this.#options = options;
+  }
+
+  /** Of those that came whole, until they were installed. */
+  statistics(): TransferStatistics {
+    return this.#received.statistics();
   }
 
   /** Takes over a connection. */
@@ -84,6 +92,7 @@ export class SnapshotReceiver {
       throw new FrameError(`more than ${this.#options.snapshotBytesMax} bytes`);
     }
     const end = await this.#claim(offer.message.term, socket);
+    const startMs = performance.now();
     try {
       if (socket.destroyed) throw new Error('the sender closed the connection');
       const file = await this.#spool(offer, frames, socket);
@@ -91,6 +100,7 @@ export class SnapshotReceiver {
       // Nothing more is expected, but the end must be noticed.
       socket.resume();
       await this.#untilInstalled(offer.message, file, socket);
+      this.#received.add(performance.now() - startMs, offer.manifest.size);
     } finally {
       end();
     }

@@ -18,6 +18,8 @@ import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { InstallSnapshot, NodeId } from '../raft/message.ts';
+import { Transfers } from '../storage/durations.ts';
+import type { TransferStatistics } from '../storage/durations.ts';
 import { encodeControl } from './control-frames.ts';
 import type { SnapshotBuilder, SnapshotLease } from './snapshot-builder.ts';
 import type { ReplicaLogger } from './transport.ts';
@@ -58,11 +60,17 @@ export class SnapshotSender {
   readonly #pace: Pace;
   readonly #waiting = new Map<NodeId, Transfer>();
   readonly #underWay = new Map<NodeId, Transfer>();
+  readonly #sent = new Transfers();
   #isClosed = false;
 
   constructor(options: SnapshotSenderOptions) {
     this.#options = options;
     this.#pace = new Pace(options.bytesPerSecond);
+  }
+
+  /** Of those that were installed; bytes without what an earlier connection had brought. */
+  statistics(): TransferStatistics {
+    return this.#sent.statistics();
   }
 
   /** Starts a transfer when its turn comes, unless there is one to that node. */
@@ -134,6 +142,7 @@ export class SnapshotSender {
         await this.#stream(lease, outgoing, offset);
         await outgoing.untilInstalled();
         const ms = Math.round(performance.now() - startMs);
+        this.#sent.add(ms, bytes);
         logger.info({ peer: to, index, bytes, ms }, 'snapshot sent');
       } finally {
         socket.destroy();

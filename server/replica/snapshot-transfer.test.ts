@@ -161,7 +161,7 @@ test('a snapshot is built once for all, and few are sent at a time', async () =>
   }
   expect((await done(4)).toSorted()).toEqual(['n2 ok', 'n3 ok', 'n4 ok', 'n5 ok']);
   expect(started).toHaveLength(4);
-  expect(builder.buildCount).toBe(1);
+  expect(builder.statistics().count).toBe(1);
   expect(most).toBe(SENDS_MAX);
   const bytes = await exported();
   for (const { installed } of Object.values(followers)) {
@@ -186,7 +186,7 @@ test('a lost connection costs what was on its way, not what had arrived', async 
   expect(starts.map(({ offset }) => offset)).toEqual([0, expect.any(Number)]);
   expect(starts[1]?.offset).toBeGreaterThan(1_000_000);
   // It is the very file that was begun, though the store has gone on.
-  expect(builder.buildCount).toBe(1);
+  expect(builder.statistics().count).toBe(1);
   expect(n2.installed[0]?.message.snapshot.lastIncludedIndex).toBe(10);
   expect(n2.installed[0]?.bytes.length).toBe((await exported()).length);
 });
@@ -205,7 +205,7 @@ test('what was begun is thrown away when another snapshot is offered', async () 
   const { sender: later, done: laterDone } = sender({ n2 }, { firstIndex: 12 });
   later.send(announcement('n2'));
   expect(await laterDone(1)).toEqual(['n2 ok']);
-  expect(builder.buildCount).toBe(2);
+  expect(builder.statistics().count).toBe(2);
   expect(n2.installed[0]?.message.snapshot.lastIncludedIndex).toBe(11);
   expect(n2.installed[0]?.bytes.equals(await exported())).toBe(true);
   expect(await n2.files()).toEqual([]);

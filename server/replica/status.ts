@@ -1,6 +1,7 @@
 /** What a node says of its share in the cluster, for `sys/` endpoints and metrics. */
 
 import type { RaftStatus } from '../raft/raft.ts';
+import type { MachineStatistics } from './machine-statistics.ts';
 import { NO_STATISTICS } from './raft-statistics.ts';
 import type { RaftStatistics } from './raft-statistics.ts';
 
@@ -30,6 +31,7 @@ export type ReplicaStatus = {
   /** On the leader: every other server. Empty elsewhere. */
   readonly peers: readonly PeerStatus[];
   readonly statistics: RaftStatistics;
+  readonly machine: MachineStatistics;
 };
 
 export function statusOf(node: {
@@ -38,6 +40,7 @@ export function statusOf(node: {
   readonly proposals: number;
   readonly raft: RaftStatus | undefined;
   readonly statistics: RaftStatistics | undefined;
+  readonly machine: MachineStatistics;
 }): ReplicaStatus {
   const { nodeId, appliedIndex, proposals, raft } = node;
   const peers = [...(raft?.progress ?? [])]
@@ -62,5 +65,6 @@ export function statusOf(node: {
     proposals,
     peers,
     statistics: node.statistics ?? NO_STATISTICS,
+    machine: node.machine,
   };
 }

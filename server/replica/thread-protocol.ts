@@ -57,7 +57,12 @@ export type FromRaft =
     }
   | { readonly kind: 'lease'; readonly request: number; readonly firstIndex: number }
   | { readonly kind: 'release'; readonly request: number }
-  | { readonly kind: 'status'; readonly status: RaftStatus; readonly statistics: RaftStatistics }
+  | {
+      readonly kind: 'status';
+      readonly status: RaftStatus;
+      readonly statistics: RaftStatistics;
+      readonly postedMs: number;
+    }
   | { readonly kind: 'fatal'; readonly error: PackedError };
 
 /** Of `open`: whether the log is empty; of `start`: the status; of a lease: the file. */

@@ -16,6 +16,7 @@ import type { ConfigureInput } from './driver-input.ts';
 import { noLeaderError, overloadedError } from './proposals.ts';
 import type { Proposal } from './proposals.ts';
 import type { OpenedRaft, RaftEvents, RaftHost, RaftStart, RunningRaft } from './raft-host.ts';
+import { Durations } from '../storage/durations.ts';
 import { NO_STATISTICS } from './raft-statistics.ts';
 import type { RaftStatistics } from './raft-statistics.ts';
 import type { SnapshotLease } from './snapshot-builder.ts';
@@ -87,6 +88,7 @@ class Remote implements RunningRaft {
   readonly #onStop: () => void;
   #status: RaftStatus;
   #statistics: RaftStatistics = NO_STATISTICS;
+  readonly #mailboxTimes = new Durations();
   /** What was proposed and is not answered, by the number it travels under. */
   readonly #batches = new Map<number, { readonly batch: readonly Proposal[]; bytes: number }>();
   readonly #configuring = new Map<number, Configuring>();
@@ -145,7 +147,7 @@ class Remote implements RunningRaft {
   }
 
   statistics(): RaftStatistics {
-    return this.#statistics;
+    return { ...this.#statistics, mailbox: this.#mailboxTimes.statistics() };
   }
 
   async transferLeadership(term: number): Promise<void> {
@@ -191,6 +193,7 @@ class Remote implements RunningRaft {
       case 'status':
         this.#status = message.status;
         this.#statistics = message.statistics;
+        this.#mailboxTimes.add(clock.nowMs() - message.postedMs);
         events.proposals.expire(clock.nowMs());
         return events.observe(message.status);
       case 'readStates':

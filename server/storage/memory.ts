@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 
+import { NO_DURATIONS } from './durations.ts';
 import { childOf, compareKeys, keyAfterChild } from './key-order.ts';
 import { decodeSnapshot, encodeSnapshot } from './snapshot-codec.ts';
 import type { StorePair } from './snapshot-codec.ts';
@@ -16,6 +17,7 @@ import type {
   StoreObserver,
   StoreOperation,
   StorePosition,
+  StoreStatistics,
   StoreStream,
 } from './store.ts';
 
@@ -39,6 +41,10 @@ class MemoryStore implements Store {
   #keys: string[] = [];
   #applied: Applied | undefined;
   #observer: StoreObserver | undefined;
+
+  statistics(): StoreStatistics {
+    return { unflushedBytes: 0, flushes: NO_DURATIONS };
+  }
 
   position(): StorePosition {
     return this.#position;

@@ -14,6 +14,7 @@
 
 import assert from 'node:assert/strict';
 
+import { Durations } from './durations.ts';
 import { DATA } from './level-home.ts';
 import type { LevelBatch, LevelHome } from './level-home.ts';
 import { OpenExports, hashOf, listChildren, listedRange } from './level-reads.ts';
@@ -26,6 +27,7 @@ import type {
   StoreObserver,
   StoreOperation,
   StorePosition,
+  StoreStatistics,
   StoreStream,
 } from './store.ts';
 
@@ -66,6 +68,7 @@ export class OverlayStore implements Store {
   #timer: NodeJS.Timeout | undefined;
   #isFlushing = false;
   #flushed: Promise<void> = Promise.resolve();
+  readonly #flushTimes = new Durations();
   #room: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #failure: Error | undefined;
   #observer: StoreObserver | undefined;
@@ -78,6 +81,10 @@ export class OverlayStore implements Store {
 
   position(): StorePosition {
     return this.#visible;
+  }
+
+  statistics(): StoreStatistics {
+    return { unflushedBytes: this.#overlay.bytes, flushes: this.#flushTimes.statistics() };
   }
 
   durablePosition(): StorePosition {
@@ -199,7 +206,9 @@ export class OverlayStore implements Store {
     this.#isFlushing = true;
     try {
       for (let oldest = this.#sealed(); oldest !== undefined; oldest = this.#sealed()) {
+        const startMs = performance.now();
         await oldest.batch.write(oldest.position);
+        this.#flushTimes.add(performance.now() - startMs);
         this.#flushables.shift();
         this.#overlay.dropOldest();
         this.#durable = oldest.position;

@@ -5,6 +5,7 @@
  */
 
 import type { SnapshotMetadata } from '../raft/message.ts';
+import type { DurationStatistics } from './durations.ts';
 
 export type StoreOperation =
   | { readonly kind: 'put'; readonly key: string; readonly value: Uint8Array }
@@ -29,6 +30,13 @@ export type StoreObserver = {
   onDurable(): void;
   /** What is visible will not become durable: the node must end. */
   onFailure(error: unknown): void;
+};
+
+export type StoreStatistics = {
+  /** Visible from memory, and not on disk yet. */
+  readonly unflushedBytes: number;
+  /** Synced batches. */
+  readonly flushes: DurationStatistics;
 };
 
 /**
@@ -58,6 +66,7 @@ export type Store = {
   publish(): void;
   /** Resolves when all that is published is durable. */
   flush(): Promise<void>;
+  statistics(): StoreStatistics;
   /** One observer, for the life of the store. */
   observe(observer: StoreObserver): void;
   /** A consistent export of the published state, in chunks of bounded size. */

@@ -7,6 +7,7 @@
 
 import assert from 'node:assert/strict';
 
+import { Durations } from './durations.ts';
 import { DATA } from './level-home.ts';
 import type { Database, Level, LevelHome, LevelSnapshot } from './level-home.ts';
 import { OpenExports, hashOf, listChildren } from './level-reads.ts';
@@ -18,6 +19,7 @@ import type {
   StoreObserver,
   StoreOperation,
   StorePosition,
+  StoreStatistics,
   StoreStream,
 } from './store.ts';
 
@@ -53,6 +55,7 @@ export class SyncStore implements Store {
   #applied: StorePosition | undefined;
   readonly #exports = new OpenExports();
   #observer: StoreObserver | undefined;
+  readonly #flushTimes = new Durations();
 
   constructor(home: LevelHome, position: StorePosition) {
     this.#home = home;
@@ -89,7 +92,17 @@ export class SyncStore implements Store {
     this.#applied = position;
     const batch = this.#home.database().newBatch();
     for (const operation of operations) batch.add(operation);
-    return batch.write(position);
+    return this.#timed(batch.write(position));
+  }
+
+  async #timed(written: Promise<void>): Promise<void> {
+    const startMs = performance.now();
+    await written;
+    this.#flushTimes.add(performance.now() - startMs);
+  }
+
+  statistics(): StoreStatistics {
+    return { unflushedBytes: 0, flushes: this.#flushTimes.statistics() };
   }
 
   publish(): void {

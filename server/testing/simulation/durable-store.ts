@@ -17,6 +17,7 @@ import type {
   StoreObserver,
   StoreOperation,
   StorePosition,
+  StoreStatistics,
   StoreStream,
 } from '../../storage/store.ts';
 
@@ -100,6 +101,10 @@ class SimulatedStore implements Store {
     this.#image = image;
     this.#mode = options.mode;
     this.#disk = options.disk;
+  }
+
+  statistics(): StoreStatistics {
+    return this.#visible.statistics();
   }
 
   position(): StorePosition {
