@@ -4,17 +4,23 @@
  * followers is sampled, and the slope of each is printed with its interval.
  *
  * The log in memory grows until it holds `trailing_logs` entries, so the warm-up must be longer than
- * that takes. Resident memory is a sawtooth of garbage collections, some 30 MiB high and 20 000
- * writes long; so the time is cut into a few windows, and each counts with its least sample. Exit
- * code 1 if any slope is beyond the bound for certain, 2 if the writes were not steady.
+ * that takes. Resident memory is a sawtooth of garbage collections, some 15 MiB high and 15 000
+ * writes long. So the time is cut into windows of a few more writes than that, and each counts with
+ * its least sample. The more collections there are in the time, the narrower the interval: with few
+ * writes a second ten minutes say little.
  *
- * Options: `--minutes`, `--warm-minutes`, `--rate` (writes a second), `--value-bytes`, `--fsm-mode`.
+ * Exit code 1 if any slope is beyond the bound for certain, 2 if the writes were not steady.
+ *
+ * Options: `--minutes`, `--warm-minutes`, `--rate` (writes a second), `--value-bytes`,
+ * `--fsm-mode`, `--samples FILE` (keeps them, in MiB over minutes).
  */
 
+import { writeFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 
-import { slopeOf, type Point } from '../bench/analysis/slope.ts';
+import { lowerEnvelope } from '../bench/analysis/envelope.ts';
+import { POINTS_MIN, slopeOf, type Point } from '../bench/analysis/slope.ts';
 import { expectOk } from '../bench/cluster/admin-api.ts';
 import { readProcessUsage } from '../bench/cluster/process-usage.ts';
 import { startReferenceCluster, type Cluster } from '../bench/cluster/reference-cluster.ts';
@@ -22,9 +28,8 @@ import { startReferenceCluster, type Cluster } from '../bench/cluster/reference-
 const MIB = 1024 * 1024;
 const SLOPE_MAX_MIB_PER_MINUTE = 0.5;
 const SAMPLE_MS = 250;
-/** Each must hold a whole period of garbage collection: a minute or so at the default rate. */
-const WINDOWS = 8;
-const MINUTES_MIN = 2;
+/** Each window must hold a whole period of garbage collection. */
+const WINDOW_WRITES = 24_000;
 const KEYS = 2_000;
 const BATCH_MS = 50;
 /** Writes that wait for an answer; with more the rate is not what it says. */
@@ -41,9 +46,10 @@ const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '10' },
     'warm-minutes': { type: 'string', default: '3' },
-    rate: { type: 'string', default: '300' },
+    rate: { type: 'string', default: '800' },
     'value-bytes': { type: 'string', default: '1024' },
     'fsm-mode': { type: 'string', default: 'overlay' },
+    samples: { type: 'string' },
   },
 });
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
@@ -51,9 +57,10 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.once(name, () => process.exit(EXIT_INTERRUPTED));
 }
 const minutes = Number(values.minutes);
+const windowCount = Math.floor((minutes * 60 * Number(values.rate)) / WINDOW_WRITES);
 const warmMs = Number(values['warm-minutes']) * 60_000;
-if (!(minutes >= MINUTES_MIN)) {
-  console.error(`memory: --minutes must be at least ${MINUTES_MIN}`);
+if (!(windowCount >= POINTS_MIN)) {
+  console.error(`memory: --minutes and --rate must make ${POINTS_MIN * WINDOW_WRITES} writes`);
   process.exit(2);
 }
 if (warmMs * Number(values.rate) < TRAILING_LOGS * 1_000) {
@@ -76,9 +83,9 @@ async function measure({ grow, token, ...rest }: Cluster): Promise<number> {
   const nodes = rest.nodes().map((node) => ({ node, samples: [] as Point[] }));
   const startMs = performance.now();
   while (performance.now() < startMs + minutes * 60_000) {
-    const x = performance.now() - startMs;
+    const x = (performance.now() - startMs) / 60_000;
     for (const { node, samples } of nodes) {
-      samples.push({ x, y: readProcessUsage(node.processId).rssBytes });
+      samples.push({ x, y: readProcessUsage(node.processId).rssBytes / MIB });
     }
     await delay(SAMPLE_MS);
   }
@@ -90,11 +97,15 @@ async function measure({ grow, token, ...rest }: Cluster): Promise<number> {
     `fsm_mode ${values['fsm-mode']}, ${values.rate} writes/s of ${values['value-bytes']} bytes, ` +
       `${minutes} min after ${warmMs / 60_000} min; made ${made} of ${intended} writes`,
   );
+  if (values.samples !== undefined) {
+    const kept = nodes.map(({ node, samples }) => ({ id: node.id, samples }));
+    writeFileSync(values.samples, JSON.stringify(kept));
+  }
   let isFlat = true;
   for (const { node, samples } of nodes) {
-    const slope = slopeOf(windowsOf(samples));
+    const slope = slopeOf(lowerEnvelope(samples, windowCount));
     const role = node.id === active.id ? 'leader' : 'follower';
-    const last = (samples.at(-1)?.y ?? 0) / MIB;
+    const last = samples.at(-1)?.y ?? 0;
     console.log(
       `${node.id} ${role.padEnd(8)} ${last.toFixed(0)} MiB, slope ${slope.estimate.toFixed(2)} ` +
         `[${slope.low.toFixed(2)}, ${slope.high.toFixed(2)}] MiB/min`,
@@ -107,17 +118,6 @@ async function measure({ grow, token, ...rest }: Cluster): Promise<number> {
     return EXIT_NOT_STEADY;
   }
   return isFlat ? 0 : EXIT_NOT_FLAT;
-}
-
-/** The least sample of each window, in MiB over minutes. */
-function windowsOf(samples: readonly Point[]): Point[] {
-  const least = new Map<number, number>();
-  const windowMs = (minutes * 60_000) / WINDOWS;
-  for (const { x, y } of samples) {
-    const window = Math.min(WINDOWS - 1, Math.floor(x / windowMs));
-    least.set(window, Math.min(y, least.get(window) ?? Infinity));
-  }
-  return [...least].map(([window, y]) => ({ x: (window * windowMs) / 60_000, y: y / MIB }));
 }
 
 /** Writes at an even rate, whatever the answers take, to the same keys over and over. */
