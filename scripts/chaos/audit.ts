@@ -12,7 +12,11 @@ import { checkFreshness } from '../../server/testing/history/freshness.ts';
 import { checkEachKey } from '../../server/testing/history/linearizability.ts';
 import type { Operation, Violation } from '../../server/testing/history/operation.ts';
 import { checkSessions } from '../../server/testing/history/session.ts';
-import { narrowUnknown, versionedModel } from '../../server/testing/history/versioned-model.ts';
+import {
+  narrowUnknown,
+  resolveUnknown,
+  versionedModel,
+} from '../../server/testing/history/versioned-model.ts';
 import type { ChaosCluster, StateHash } from './chaos-cluster.ts';
 import { VERSIONS_MAX } from './keyspace.ts';
 import { MOUNT, type KvClient } from './kv-client.ts';
@@ -70,7 +74,7 @@ function checkHistory(
       unit: 'acknowledged writes',
       violations: durability.violations,
     },
-    ...checkAnswers(operations),
+    ...checkAnswers(operations, stored),
     {
       name: 'reads are what the log holds at their index',
       count: exact.checkedCount,
@@ -80,14 +84,18 @@ function checkHistory(
   ];
 }
 
-/** What a history shows by itself. */
-export function checkAnswers(operations: readonly Operation[]): Check[] {
+/** What a history shows by itself; with what was stored, no write of it is left unknown. */
+export function checkAnswers(
+  operations: readonly Operation[],
+  stored?: readonly StoredVersion[],
+): Check[] {
   const fresh = checkFreshness(operations);
   const sessions = checkSessions(operations);
   const strict = operations.filter(
     ({ call }) => call.kind !== 'read' || call.level === 'linearizable',
   );
-  const keys = checkEachKey(narrowUnknown(strict), versionedModel);
+  const known = stored === undefined ? narrowUnknown(strict) : resolveUnknown(strict, stored);
+  const keys = checkEachKey(known, versionedModel);
   // Not shown to be wrong, but not shown to be right either.
   const undecided = keys.undecided.map((key): Violation => {
     const message = 'the search was given up before it came to a verdict';

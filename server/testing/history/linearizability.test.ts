@@ -7,7 +7,7 @@ import { checkEachKey, checkLinearizable, splitAtResolved } from './linearizabil
 import type { Answer, Operation } from './operation.ts';
 import { registerModel } from './register-model.ts';
 import { deleted, mismatch, read, unknownWrite, write, written } from './spelled-history.ts';
-import { narrowUnknown, versionedModel } from './versioned-model.ts';
+import { narrowUnknown, resolveUnknown, versionedModel } from './versioned-model.ts';
 import { searchLinearization, type Model } from './wgl-search.ts';
 
 type Row = readonly [name: string, verdict: 'linearizable' | 'violation', history: Operation[]];
@@ -194,6 +194,29 @@ describe('the search', () => {
     );
     expect(tally.linearizable).toBeGreaterThan(300);
     expect(tally.violation).toBeGreaterThan(300);
+  });
+
+  test('decides by what was stored what reads leave open', () => {
+    // Of thirty writes nobody saw: each may be before or after the ones that are known, or nowhere.
+    const open = Array.from({ length: 30 }, (_, n) => unknownWrite(n, `u${n}`, n % 3));
+    const known = [written(100, 101, 'a', 3), read(102, 103, 'a', 3), written(104, 105, 'b', 5)];
+    const stored = [
+      { key: 'k', version: 1, value: 'u0' },
+      { key: 'k', version: 2, value: 'u7' },
+      { key: 'k', version: 3, value: 'a' },
+      { key: 'k', version: 5, value: 'b' },
+    ];
+    const history = [...open, ...known];
+    const lost = resolveUnknown(history, stored);
+    expect(lost).toHaveLength(5);
+    // Version 4 was made by nobody.
+    expect(checkLinearizable(lost, versionedModel).kind).toBe('violation');
+    const plain = [...history, unknownWrite(50, 'c')];
+    const whole = resolveUnknown(plain, [...stored, { key: 'k', version: 4, value: 'c' }]);
+    expect(checkLinearizable(whole, versionedModel).kind).toBe('linearizable');
+    // One that a read saw and nobody stored explains nothing.
+    const dirty = resolveUnknown([unknownWrite(0, 'x'), read(1, 2, 'x', 1)], []);
+    expect(checkLinearizable(dirty, versionedModel).kind).toBe('violation');
   });
 
   test('says unknown where its budget ends', () => {

@@ -5,6 +5,7 @@
 
 import assert from 'node:assert/strict';
 
+import type { StoredVersion } from './durability.ts';
 import type { Operation, Seen } from './operation.ts';
 import type { Model } from './wgl-search.ts';
 
@@ -59,6 +60,24 @@ export function narrowUnknown(operations: readonly Operation[]): Operation[] {
     // A check-and-set has its effect on one version only: it is not like any other.
     if (version === undefined) return { ...operation, isUnseen: call.cas === undefined };
     return { ...operation, outcome: { kind: 'ok', answer: { kind: 'written', version } } };
+  });
+}
+
+/**
+ * The same from what was stored in the end, which tells it of every write: as what version it took
+ * effect, or that it never did.
+ */
+export function resolveUnknown(
+  operations: readonly Operation[],
+  stored: readonly StoredVersion[],
+): Operation[] {
+  const versions = new Map(stored.map(({ value, version }) => [value, version]));
+  return operations.flatMap((operation): Operation[] => {
+    const { call, outcome } = operation;
+    if (call.kind !== 'write' || outcome.kind !== 'unknown') return [operation];
+    const version = versions.get(call.value);
+    if (version === undefined) return [];
+    return [{ ...operation, outcome: { kind: 'ok', answer: { kind: 'written', version } } }];
   });
 }
 
