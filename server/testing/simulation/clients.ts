@@ -8,12 +8,15 @@
 import { ServerError } from '../../errors.ts';
 import type { NodeId } from '../../raft/message.ts';
 import type { Operation as Record, Outcome, ReadLevel } from '../history/operation.ts';
+import type { TransactionRead } from '../history/transaction.ts';
+import { ClientTransactions, readOf } from './client-transactions.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { NodeProcess } from './node-process.ts';
 import type { Workload } from './matrix.ts';
 import type { Operation } from './plan.ts';
 
 const KEYS = 6;
+const ALL_KEYS = Array.from({ length: KEYS }, (_, number) => `k${number}`);
 const READ_TIMEOUT_MS = 500;
 /** The client gives up waiting for an answer; the server may yet do what was asked. */
 const CLIENT_TIMEOUT_MS = 1_500;
@@ -55,6 +58,7 @@ export class Clients {
   readonly #workload: Workload;
   readonly #clients = new Map<number, Client>();
   readonly history: Record[] = [];
+  readonly #transactions = new ClientTransactions();
   readonly counts: { [name: string]: number } = {};
   #serial = 0;
   #process = 0;
@@ -63,6 +67,10 @@ export class Clients {
   constructor(world: ClientWorld, workload: Workload) {
     this.#world = world;
     this.#workload = workload;
+  }
+
+  get transactions(): ClientTransactions['transactions'] {
+    return this.#transactions.transactions;
   }
 
   operate(operation: Operation): void {
@@ -108,9 +116,11 @@ export class Clients {
   ): Promise<void> {
     const invokedNs = this.#nowNs();
     const { token } = client;
-    const outcome = await this.#attempt(asked, () =>
-      readAt(asked.process, { level, key, boundMs, token }),
-    );
+    const outcome = await this.#attempt(asked, () => {
+      const { physical } = asked.process;
+      this.#transactions.sawState(ALL_KEYS, (each) => physical.get(each));
+      return readAt(asked.process, { level, key, boundMs, token });
+    });
     this.#count(`read ${level} ${outcome.kind}`);
     if (level === 'session' && outcome.kind === 'ok') {
       client.token = Math.max(client.token, outcome.index ?? 0);
@@ -141,6 +151,8 @@ export class Clients {
     const isConditional = operation.pick > 1 - this.#workload.conditionalShare;
     let outcome: Outcome = { kind: 'fail', reason: 'nobody was reached' };
     let mayHaveHappened = false;
+    let reads: readonly TransactionRead[] = [];
+    const onApplied = (seen: readonly TransactionRead[]): void => void (reads = seen);
     let node: NodeId | undefined;
     for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt += 1) {
       const asked = this.#world.choose(operation, attempt);
@@ -150,7 +162,7 @@ export class Clients {
         const { openedIndex } = client;
         const stamp = { session: client.session, openedIndex, sequence, acknowledgedBelow: 0 };
         outcome = await this.#attempt(asked, () =>
-          writeAt(asked.process, { keys, value, stamp, isConditional }),
+          writeAt(asked.process, { keys, value, stamp, isConditional, onApplied }),
         );
         mayHaveHappened ||= outcome.kind === 'unknown';
         if (outcome.kind === 'ok') break;
@@ -165,6 +177,7 @@ export class Clients {
     this.#count(`write ${outcome.kind}${outcome.kind === 'fail' ? ` ${outcome.reason}` : ''}`);
     const completedNs = outcome.kind === 'unknown' ? Infinity : this.#nowNs();
     if (outcome.kind === 'ok') client.token = Math.max(client.token, outcome.index ?? 0);
+    this.#transactions.wrote({ keys, value, outcome, reads });
     // Behind an unknown outcome a process has none: it may still take effect.
     const process = outcome.kind === 'unknown' ? this.#newProcess() : operation.client;
     for (const key of keys) {
@@ -218,7 +231,7 @@ export class Clients {
 }
 
 function keyOf({ pick }: Pick<Operation, 'pick'>, offset: number): string {
-  return `k${(Math.floor(pick * 1009) + offset) % KEYS}`;
+  return ALL_KEYS[(Math.floor(pick * 1009) + offset) % KEYS] ?? '';
 }
 
 async function readAt(
@@ -256,9 +269,11 @@ async function writeAt(
       acknowledgedBelow: number;
     };
     readonly isConditional: boolean;
+    /** With what it read, if this is the attempt that took effect. */
+    readonly onApplied: (seen: readonly TransactionRead[]) => void;
   },
 ): Promise<Outcome> {
-  const { keys, value, stamp, isConditional } = asked;
+  const { keys, value, stamp, isConditional, onApplied } = asked;
   const operations = keys.map((key) => ({
     kind: 'put' as const,
     key,
@@ -270,6 +285,7 @@ async function writeAt(
   const answer = { kind: 'written', version: 0 } as const;
   switch (outcome.kind) {
     case 'applied':
+      onApplied(reads.map((read) => readOf(read.key, read.value)));
       return { kind: 'ok', answer, index: outcome.index };
     case 'duplicate':
       return { kind: 'ok', answer };

@@ -5,12 +5,20 @@ import { checkFreshness } from '../history/freshness.ts';
 import { checkEachKey } from '../history/linearizability.ts';
 import { describeOperation, type Operation, type Violation } from '../history/operation.ts';
 import { registerModel } from '../history/register-model.ts';
+import { checkSerializability } from '../history/serializability.ts';
 import { checkSessions } from '../history/session.ts';
 import { InvariantViolation, type InvariantId, type Ledger } from './invariants.ts';
+import type { Transaction } from '../history/transaction.ts';
+import { valueOrdersOf } from './client-transactions.ts';
 import type { StateModel } from './state-model.ts';
 
+type Told = {
+  readonly history: readonly Operation[];
+  readonly transactions: readonly Transaction[];
+};
+
 export function checkHistory(
-  history: readonly Operation[],
+  { history, transactions }: Told,
   model: StateModel,
   ledger: Ledger,
 ): Record<string, number> {
@@ -22,6 +30,8 @@ export function checkHistory(
   const sessions = checkSessions(history);
   expectNone('I14', sessions.violations, ledger);
   expectNone('I20', checkWrites(history, model), ledger);
+  const serial = checkSerializability(transactions, valueOrdersOf(model.stored));
+  expectNone('I14', serial.violations, ledger);
   const decided = history.filter(
     ({ call, outcome }) =>
       outcome.kind !== 'fail' &&
@@ -34,6 +44,7 @@ export function checkHistory(
     'history: reads checked at their index': exact.checkedCount,
     'history: real-time and bounds checked': fresh.checkedCount,
     'history: session reads checked': sessions.checkedCount,
+    'history: transactions checked': serial.transactionCount,
   };
 }
 

@@ -193,7 +193,7 @@ class NodeWorld {
       this.#checker.ledger.check('I5', other === hash, 'two nodes with equal index hash unequally');
     }
     const { model, ledger } = this.#checker;
-    Object.assign(this.#counts, checkHistory(this.#clients.history, model, ledger));
+    Object.assign(this.#counts, checkHistory(this.#clients, model, ledger));
   }
 
   #coverage(): Coverage {
