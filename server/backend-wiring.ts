@@ -5,7 +5,7 @@ import { arch, hostname, platform, totalmem, uptime } from 'node:os';
 import { createCubbyhole } from './backends/cubbyhole.ts';
 import { createKvV1 } from './backends/kv-v1.ts';
 import { createKvV2 } from './backends/kv-v2.ts';
-import type { AclRule, HaNode, SystemPorts } from './backends/system-ports.ts';
+import type { AclRule, SystemPorts } from './backends/system-ports.ts';
 import { createSystem } from './backends/system.ts';
 import type { TokenPorts } from './backends/token-ports.ts';
 import { createTokenBackend } from './backends/token.ts';
@@ -16,6 +16,7 @@ import { CAPABILITY, parsePolicy } from './core/policy.ts';
 import type { Replication } from './core/ports.ts';
 import type { Services } from './core/services.ts';
 import { standbyPleaseForwardError } from './errors.ts';
+import { haNodes } from './ha-nodes.ts';
 
 export type BackendWiring = {
   /** Asked when a request comes: the core is made with these backends. */
@@ -92,7 +93,15 @@ function createSystemPorts(wiring: BackendWiring): SystemPorts {
       rules: (token) => rulesOf(services(), token),
     },
     ha: {
-      nodes: async () => haNodes(wiring),
+      nodes: async () =>
+        haNodes({
+          leader: core().leader(),
+          servers: replication.configuration().servers,
+          autopilot: replication.autopilotState(),
+          hostname: hostname(),
+          version: wiring.version,
+          nowMs: clock(),
+        }),
       seal: () => core().seal(),
       stepDown: () => core().stepDown(),
     },
@@ -146,22 +155,5 @@ function rulesOf({ policies }: Services, token: TokenEntry): AclRule[] {
           .filter(([, bit]) => (capabilities & bit) !== 0)
           .map(([capability]) => capability),
       }));
-  });
-}
-
-/** Only the active node says where clients reach it; of the others the cluster address is known. */
-function haNodes({ core, replication, version, clock }: BackendWiring): HaNode[] {
-  const leader = core().leader();
-  const now = new Date(clock()).toISOString();
-  return replication.configuration().servers.map(({ id, address }) => {
-    const isActive = id === leader?.nodeId;
-    return {
-      hostname: isActive && leader.isSelf ? hostname() : id,
-      apiAddress: isActive ? leader.redirectAddress : '',
-      clusterAddress: `https://${address}`,
-      isActive,
-      lastEcho: isActive ? null : now,
-      version,
-    };
   });
 }

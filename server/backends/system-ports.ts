@@ -102,7 +102,7 @@ export type HaNode = {
   readonly apiAddress: string;
   readonly clusterAddress: string;
   readonly isActive: boolean;
-  /** RFC 3339; null for the active node itself. */
+  /** RFC 3339; null for the active node itself, and for who was not heard since it leads. */
   readonly lastEcho: string | null;
   readonly version: string;
 };
