@@ -135,6 +135,7 @@ async function assemble(
   });
   const shared = {
     nodeId,
+    instance: storage.instance,
     clock: systemClock,
     store: storage.store,
     snapshotDirectory: storage.snapshotDirectory,

@@ -146,6 +146,7 @@ export type SystemPorts = {
     challenge(nodeId: string): Promise<JsonObject>;
     answer(answer: {
       readonly nodeId: string;
+      readonly instance: string;
       readonly clusterAddress: string;
       readonly answer: string;
       readonly nonVoter: boolean;

@@ -162,7 +162,10 @@ export async function answerChallenge(system: SystemRequest): Promise<LogicalRes
     throw invalidRequest('could not base64 decode answer');
   }
   const nonVoter = booleanField(data, 'non_voter') ?? false;
-  return { data: await system.ports.raft.answer({ nodeId, clusterAddress, answer, nonVoter }) };
+  const instance = stringField(data, 'instance') ?? '';
+  if (!/^[0-9a-f]{32}$/.test(instance)) throw invalidRequest('no instance provided');
+  const claim = { nodeId, instance, clusterAddress, nonVoter };
+  return { data: await system.ports.raft.answer({ ...claim, answer }) };
 }
 
 /** OpenBao calls it `server_id`. */

@@ -196,11 +196,13 @@ describe('the cluster', () => {
 
   test('lets nodes join, which OpenBao names by server_id', async () => {
     const { send } = createSystemNode();
-    const answer = { answer: 'YWJj', cluster_addr: '127.0.0.1:3' };
+    const instance = '0123456789abcdef'.repeat(2);
+    const answer = { answer: 'YWJj', cluster_addr: '127.0.0.1:3', instance };
     for (const node of [{ server_id: 'n' }, { node_id: 'n' }]) {
       const challenge = await send('update', 'storage/raft/bootstrap/challenge', node, NO_TOKEN);
       expect(challenge).toEqual({ data: { challenge: 'n' } });
-      const given = { nodeId: 'n', clusterAddress: '127.0.0.1:3', answer: 'YWJj', nonVoter: false };
+      const address = { clusterAddress: '127.0.0.1:3', instance };
+      const given = { nodeId: 'n', ...address, answer: 'YWJj', nonVoter: false };
       expect(
         await send('update', 'storage/raft/bootstrap/answer', { ...node, ...answer }, NO_TOKEN),
       ).toEqual({ data: { given } });
@@ -224,6 +226,11 @@ describe('the cluster', () => {
       'storage/raft/bootstrap/answer',
       { server_id: 'n', answer: '%', cluster_addr: 'a' },
       'could not base64 decode answer',
+    ],
+    [
+      'storage/raft/bootstrap/answer',
+      { server_id: 'n', answer: 'YQ==', cluster_addr: 'a', instance: '../../etc' },
+      'no instance provided',
     ],
     ['storage/raft/remove-peer', {}, 'no server id provided'],
   ])('POST %s %# is refused', async (path, data, message) => {

@@ -16,6 +16,7 @@
  */
 
 import { ServerError, isServerError, standbyPleaseForwardError } from '../errors.ts';
+import type { JoinClaim } from './join.ts';
 import type { JoinRequest } from './join-request.ts';
 import type { JsonObject, LogicalResponse } from './backend.ts';
 import type { CoreOptions, HaState, Leader } from './core-options.ts';
@@ -165,13 +166,8 @@ export class Core {
   }
 
   /** Adds the node if the answer is right; `{credentials}`, sealed for who knows the unseal key. */
-  async bootstrapAnswer(request: {
-    readonly nodeId: string;
-    readonly clusterAddress: string;
-    readonly nonVoter: boolean;
-    readonly answer: string;
-  }): Promise<JsonObject> {
-    return this.#life.bootstrapAnswer(request);
+  async bootstrapAnswer(claim: JoinClaim & { readonly answer: string }): Promise<JsonObject> {
+    return this.#life.bootstrapAnswer(claim);
   }
 
   /** The barrier's keys, for `sys/key-status`. */

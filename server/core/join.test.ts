@@ -5,7 +5,7 @@ import { ANSWERS_MAX, CHALLENGE_MS_MAX, deriveJoinKeys, JoinChallenges } from '.
 import type { JoinClaim } from './join.ts';
 
 const SEAL = { secretShares: 1, secretThreshold: 1 };
-const CLAIM: JoinClaim = { nodeId: 'n', clusterAddress: 'a:1', nonVoter: false };
+const CLAIM: JoinClaim = { nodeId: 'n', instance: 'i', clusterAddress: 'a:1', nonVoter: false };
 
 const unsealKey = randomBytes(32);
 let nowMs: number;
@@ -25,7 +25,8 @@ function answerOf(challenge: unknown, claim = CLAIM): string {
   const sealed = Buffer.from(String(challenge), 'base64');
   const secret = decrypt(deriveJoinKeys(unsealKey).challenge, sealed, Buffer.from(claim.nodeId));
   if (secret === undefined) throw new Error('not sealed for this node');
-  const text = JSON.stringify([claim.nodeId, claim.clusterAddress, claim.nonVoter]);
+  const { nodeId, instance, clusterAddress, nonVoter } = claim;
+  const text = JSON.stringify([nodeId, instance, clusterAddress, nonVoter]);
   const proof = createHmac('sha256', secret).update(text).digest();
   return Buffer.concat([sealed, proof]).toString('base64');
 }
@@ -45,8 +46,10 @@ test('neither many challenges, nor one for the same id, nor wrong answers take o
 
 test('an answer is for what was claimed, once, at the node that asked', () => {
   const answer = answerOf(askedFor());
-  const moved = { ...CLAIM, clusterAddress: 'b:1' };
-  expect(() => challenges.verify(moved, answer)).toThrow('invalid answer given');
+  for (const other of [{ clusterAddress: 'b:1' }, { instance: 'j' }, { nonVoter: true }]) {
+    const claim = { ...CLAIM, ...other };
+    expect(() => challenges.verify(claim, answer)).toThrow('invalid answer given');
+  }
   expect(() => challenges.verify({ ...CLAIM, nodeId: 'm' }, answer)).toThrow('no expected answer');
   expect(() => activeNode().verify(CLAIM, answer)).toThrow('no expected answer');
   challenges.verify(CLAIM, answer);

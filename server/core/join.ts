@@ -5,13 +5,15 @@
  *   joiner                                       active node
  *     challenge {node_id}  ------------------->    random secret, its own name, and when
  *     <----- {challenge, seal_config}              sealed under K1, and not remembered
- *     answer = challenge | HMAC(secret, node_id, cluster_addr, non_voter)
- *     answer {node_id, cluster_addr, answer} -->   opens and compares; adds the node as a learner
+ *     answer = challenge | HMAC(secret, claim)
+ *     answer {claim, answer} ------------------>   opens and compares; adds the node as a learner
  *     <----- {credentials}                         sealed under K2
  *
- * K1 and K2 are derived from the unseal key (HKDF), so nothing here is worth anything to who only
- * listens, and what a node claims about itself cannot be changed on the way: the API port may be
- * plain text. A secret is good for one answer, for a while, and to this active node.
+ * The claim is node_id, instance, cluster_addr and non_voter; the instance names the disk that the
+ * node will keep its promises on. K1 and K2 are derived from the unseal key (HKDF), so nothing here
+ * is worth anything to who only listens, and what a node claims about itself cannot be changed on
+ * the way: the API port may be plain text. A secret is good for one answer, for a while, and to this
+ * active node.
  *
  * Anyone may ask for a challenge, so asking costs the active node no memory: however many are asked
  * for, and whoever answers wrongly in another's name, an honest joiner's challenge stays good. What
@@ -39,6 +41,7 @@ export type JoinTarget = {
 /** What a joiner claims; the answer vouches for it. */
 export type JoinClaim = {
   readonly nodeId: string;
+  readonly instance: string;
   readonly clusterAddress: string;
   readonly nonVoter: boolean;
 };
@@ -205,6 +208,7 @@ async function joinThrough(
   }
   const answer = await client.answer(peer, {
     node_id: claim.nodeId,
+    instance: claim.instance,
     cluster_addr: claim.clusterAddress,
     non_voter: claim.nonVoter,
     answer: answerTo(reply['challenge'], secret, claim),
@@ -227,7 +231,8 @@ function answerTo(challenge: unknown, secret: Buffer, claim: JoinClaim): string 
 }
 
 function answerOf(secret: Buffer, claim: JoinClaim): Buffer {
-  const text = JSON.stringify([claim.nodeId, claim.clusterAddress, claim.nonVoter]);
+  const { nodeId, instance, clusterAddress, nonVoter } = claim;
+  const text = JSON.stringify([nodeId, instance, clusterAddress, nonVoter]);
   return createHmac('sha256', secret).update(text).digest();
 }
 

@@ -342,6 +342,7 @@ describe('join', () => {
       answer: (_, body) =>
         leader.bootstrapAnswer({
           nodeId: String(body['node_id']),
+          instance: String(body['instance']),
           clusterAddress: String(body['cluster_addr']),
           nonVoter: body['non_voter'] === true,
           answer: String(body['answer']),
@@ -455,7 +456,7 @@ describe('join', () => {
     const { active } = await startTestCluster();
     const { core } = active;
     await core.bootstrapChallenge('n');
-    const claim = { nodeId: 'n', clusterAddress: 'a:1', nonVoter: false };
+    const claim = { nodeId: 'n', instance: 'i', clusterAddress: 'a:1', nonVoter: false };
     const { challenge } = await core.bootstrapChallenge('n');
     const answer = String(challenge);
     await expect(core.bootstrapAnswer({ ...claim, answer })).rejects.toThrow(

@@ -246,10 +246,12 @@ export class NodeLife {
 
   async bootstrapAnswer(claim: JoinClaim & { readonly answer: string }): Promise<JsonObject> {
     const { challenges } = this.#requireActive();
-    const { nodeId, clusterAddress, nonVoter, answer } = claim;
-    challenges.verify({ nodeId, clusterAddress, nonVoter }, answer);
+    const { answer, ...claimed } = claim;
+    challenges.verify(claimed, answer);
+    const { nodeId, instance, clusterAddress, nonVoter } = claimed;
     const credentials = readCredentials(this.barrier);
-    await this.#options.replication.addServer({ id: nodeId, address: clusterAddress, nonVoter });
+    const server = { id: nodeId, instance, address: clusterAddress, nonVoter };
+    await this.#options.replication.addServer(server);
     this.#options.logger.info({ nodeId, clusterAddress, nonVoter }, 'node joined');
     return challenges.sealCredentials(nodeId, credentials);
   }
@@ -317,6 +319,7 @@ export class NodeLife {
     }
     const claim = {
       nodeId: leadership.nodeId,
+      instance: replication.instance,
       clusterAddress: settings.clusterAddress,
       nonVoter: target.nonVoter,
     };

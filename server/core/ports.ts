@@ -205,6 +205,8 @@ export type AutopilotState = {
 
 /** The life of this node as a member of the cluster, and the cluster's membership. */
 export type Replication = {
+  /** The disk that keeps what this node promises; another one under its id is another server. */
+  readonly instance: string;
   /** Whether this node's disk holds replicated state, be it founded here or received. */
   isBootstrapped(): boolean;
   /** Founds a cluster of this one node; resolves when it leads and takes writes. */
@@ -217,11 +219,13 @@ export type Replication = {
   configuration(): { readonly servers: readonly ClusterServer[]; readonly index: number };
   /**
    * Leader only (`no-leader` elsewhere). Resolves once the server is a learner; it becomes a voter
-   * by itself when it has caught up, unless `nonVoter`. Repeating it is harmless.
+   * by itself when it has caught up, unless `nonVoter`. Repeating it is harmless. Without an
+   * `instance` whatever disk comes under that id is taken for the server's.
    */
   addServer(server: {
     readonly id: string;
     readonly address: string;
+    readonly instance?: string | undefined;
     readonly nonVoter?: boolean | undefined;
   }): Promise<void>;
   /**

@@ -11,7 +11,8 @@ import type { Configuration, NodeId, Server } from './message.ts';
 import { Quorum } from './quorum.ts';
 
 /**
- * `a` is a voter, `a-` a learner, `a~` a server that leaves, `a@x` one at address x. What follows
+ * `a` is a voter, `a-` a learner, `a~` a server that leaves, `a@x` one at address x, `a#i` one with
+ * instance i. What follows
  * `&` are the outgoing voters of a joint configuration, which waits to be told to leave after `&!`.
  */
 function configuration(text: string): Configuration {
@@ -20,9 +21,10 @@ function configuration(text: string): Configuration {
     .split(' ')
     .filter(Boolean)
     .map((word): Server => {
-      const [id = '', address = ''] = word.replace(/[-~]/, '').split('@');
+      const [place = '', instance] = word.replace(/[-~]/, '').split('#');
+      const [id = '', address = ''] = place.split('@');
       const suffrage = word.endsWith('-') ? 'learner' : word.endsWith('~') ? 'leaving' : 'voter';
-      return { id, address, suffrage };
+      return { id, address, suffrage, ...(instance === undefined ? {} : { instance }) };
     });
   if (outgoing === undefined) return { servers };
   const votersOutgoing = outgoing.split(' ').filter(Boolean);
@@ -30,15 +32,19 @@ function configuration(text: string): Configuration {
 }
 
 describe('encoding', () => {
-  test.each(['', 'a', 'a b- c@127.0.0.1:8201', 'a b~ c- & a b c', 'a b- c~ &! a b c'])(
-    'keeps "%s"',
-    (text) => {
-      const original = configuration(text);
-      expect(decodeConfiguration(encodeConfiguration(original))).toEqual(original);
-    },
-  );
+  test.each([
+    '',
+    'a',
+    'a b- c@127.0.0.1:8201',
+    'a@x#i b#j-',
+    'a b~ c- & a b c',
+    'a b- c~ &! a b c',
+  ])('keeps "%s"', (text) => {
+    const original = configuration(text);
+    expect(decodeConfiguration(encodeConfiguration(original))).toEqual(original);
+  });
 
-  test('leaves out the joint part where there is none', () => {
+  test('leaves out instances and the joint part where there are none', () => {
     const bytes = encodeConfiguration(configuration('a@x b-'));
     expect(new TextDecoder().decode(bytes)).toBe(
       '{"servers":[{"id":"a","address":"x","suffrage":"voter"},' +
@@ -46,7 +52,7 @@ describe('encoding', () => {
     );
   });
 
-  test('reads what was written before there was a joint part', () => {
+  test('reads what was written before there were any', () => {
     const text = '{"servers":[{"id":"a","address":"x","suffrage":"voter"}]}';
     expect(decodeConfiguration(new TextEncoder().encode(text))).toEqual(configuration('a@x'));
   });
@@ -85,6 +91,11 @@ describe('encoding', () => {
       `{"servers":[${server('a', 'voter')}],"joint":${joint('"a"', '1')}}`,
       'autoLeave',
     ],
+    [
+      'an empty instance',
+      '{"servers":[{"id":"a","address":"","suffrage":"voter","instance":""}]}',
+      'an instance that is none',
+    ],
     ['joint null', `{"servers":[${server('a', 'voter')}],"joint":null}`, 'not an object'],
   ])('refuses %s', (_, text, message) => {
     expect(() => decodeConfiguration(new TextEncoder().encode(text))).toThrow(message);
@@ -99,6 +110,8 @@ describe('planChange()', () => {
     { current: 'a b', target: 'a b-', next: 'a b-' },
     { current: 'a b', target: 'b', next: 'b' },
     { current: 'a@x b', target: 'a@y b@z', next: 'a@y b@z' },
+    { current: 'a b', target: 'a#i b', next: 'a#i b' },
+    { current: 'a#i b#j', target: 'a#i b#j c#k d', next: 'a#i b#j c#k d & a b' },
     // Learners are no voters: any number of them may come and go with one voter.
     { current: 'a b- c-', target: 'a d- e- b', next: 'a d- e- b' },
     // More than one voter: by way of a joint configuration.
@@ -129,6 +142,8 @@ describe('planChange()', () => {
 
   test.each([
     { current: 'a b', target: 'b a', reason: /nothing/ },
+    { current: 'a#i b', target: 'a#j b', reason: /server a must be removed/ },
+    { current: 'a#i b', target: 'a b-', reason: /server a must be removed/ },
     { current: 'a', target: 'a-', reason: /no voter/ },
     { current: 'a', target: '', reason: /no voter/ },
     { current: 'a', target: 'a b b', reason: /twice/ },

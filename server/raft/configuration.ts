@@ -31,6 +31,10 @@
  * between the applied one and the last of the log would look like proposals that may yet vanish.
  * What a log proves, it proves after a restart too: `Log` begins with all configurations but the
  * last one committed, and they are applied before the server may stand.
+ *
+ * All of this speaks of servers that keep what they promised, so a name with another disk behind it
+ * is another server: the old one goes before the new one comes (`refuseSwap`), and no message of the
+ * one is ever counted as the other's (`server/replica/callers.ts`).
  */
 
 import assert from 'node:assert/strict';
@@ -63,6 +67,8 @@ export function planChange(
   if (changedServers(current, target).length === 0) {
     return { kind: 'refused', reason: 'nothing would change' };
   }
+  const swap = refuseSwap(current, target);
+  if (swap !== undefined) return { kind: 'refused', reason: swap };
   const isDirect = transition === 'auto' && changedVoterCount(current, target) <= 1;
   if (isDirect) return { kind: 'next', next: target };
   return {
@@ -82,12 +88,25 @@ function refuseTarget({ servers, joint }: Configuration): string | undefined {
   return undefined;
 }
 
+function refuseSwap(current: Configuration, target: Configuration): string | undefined {
+  const instances = new Map(current.servers.map(({ id, instance }) => [id, instance]));
+  const swapped = target.servers.find(({ id, instance }) => {
+    const old = instances.get(id);
+    return old !== undefined && old !== instance;
+  });
+  return swapped && `server ${swapped.id} must be removed before it comes with another disk`;
+}
+
 function changedServers(left: Configuration, right: Configuration): NodeId[] {
   const before = new Map(left.servers.map((server) => [server.id, server]));
   const after = new Map(right.servers.map((server) => [server.id, server]));
   return [...new Set([...before.keys(), ...after.keys()])].filter((id) => {
     const [old, young] = [before.get(id), after.get(id)];
-    return old?.address !== young?.address || old?.suffrage !== young?.suffrage;
+    return (
+      old?.address !== young?.address ||
+      old?.suffrage !== young?.suffrage ||
+      old?.instance !== young?.instance
+    );
   });
 }
 
@@ -126,12 +145,20 @@ export function decodeConfiguration(bytes: Uint8Array): Configuration {
   return readConfiguration(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)));
 }
 
-/** `joint` is left out where there is none: these are then the bytes of a format without it. */
+/**
+ * `instance` and `joint` are left out where there is none: these are then the bytes of a format
+ * without them, which is read as well.
+ */
 export function configurationFields({ servers, joint }: Configuration): Configuration {
-  const fields = servers.map(({ id, address, suffrage }) => ({ id, address, suffrage }));
+  const fields = servers.map(serverFields);
   if (joint === undefined) return { servers: fields };
   const { votersOutgoing, autoLeave } = joint;
   return { servers: fields, joint: { votersOutgoing, autoLeave } };
+}
+
+function serverFields({ id, address, suffrage, instance }: Server): Server {
+  const fields = { id, address, suffrage };
+  return instance === undefined ? fields : { ...fields, instance };
 }
 
 export function readConfiguration(value: unknown): Configuration {
@@ -158,14 +185,18 @@ export function readConfiguration(value: unknown): Configuration {
 
 function readServer(value: unknown): Server {
   assert(isRecord(value), 'server of a configuration is not an object');
-  const { id, address, suffrage } = value;
+  const { id, address, suffrage, instance } = value;
   assert(typeof id === 'string' && id !== '', 'server of a configuration has no id');
   assert(typeof address === 'string', 'server of a configuration has no address');
   assert(
     suffrage === 'voter' || suffrage === 'learner' || suffrage === 'leaving',
     'server has an unknown suffrage',
   );
-  return { id, address, suffrage };
+  assert(
+    instance === undefined || (typeof instance === 'string' && instance !== ''),
+    'server has an instance that is none',
+  );
+  return serverFields({ id, address, suffrage, ...(instance === undefined ? {} : { instance }) });
 }
 
 function readJoint(value: unknown): NonNullable<Configuration['joint']> {

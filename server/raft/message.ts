@@ -6,7 +6,10 @@
  * Plain data only. Messages are encoded by `server/replica`, entries by `server/storage`.
  */
 
-/** A server's name, unique for the life of the cluster and never reused. */
+/**
+ * A server's name. It may be given anew, to another disk; then `Server.instance` tells the two apart,
+ * and whoever carries messages sees to it that nobody takes the one for the other.
+ */
 export type NodeId = string;
 
 /** `command` is opaque, except that a `configuration` entry holds an encoded `Configuration`. */
@@ -21,6 +24,11 @@ export type Server = {
   readonly id: NodeId;
   /** `host:port` of the cluster listener. The core passes it through and never reads it. */
   readonly address: string;
+  /**
+   * Which disk it is that keeps what this server promises: random, made with the disk. The core
+   * passes it through. Unknown for a server that was added before there were any.
+   */
+  readonly instance?: string;
   /** `leaving` only in a joint configuration: a voter of its outgoing half and nothing more. */
   readonly suffrage: 'voter' | 'learner' | 'leaving';
 };

@@ -2,8 +2,10 @@
  * Frames between peers that are no raft messages: who dials and what for, that bytes arrive, and
  * the parts of a snapshot. Their kinds lie beside those of `wire.ts`.
  *
- *     hello              u8 purpose | clusterId | from | to | address
+ *     hello              u8 purpose | clusterId | from | fromInstance | to | toInstance |
+ *                        memberIndex | address
  *     seen               -
+ *     replaced           asOfIndex
  *     snapshotManifest   id (16 bytes) | size | sha256
  *     snapshotChunk      offset | bytes
  *     snapshotReceived   offset
@@ -19,6 +21,7 @@ const KIND = {
   snapshotChunk: 11,
   snapshotManifest: 12,
   snapshotReceived: 13,
+  replaced: 14,
 } as const;
 
 const PURPOSES = ['control', 'bulk', 'snapshot'] as const;
@@ -35,7 +38,13 @@ export type Hello = {
   readonly purpose: (typeof PURPOSES)[number];
   readonly clusterId: string;
   readonly from: string;
+  /** The dialling node's disk (`instance.ts`). */
+  readonly fromInstance: string;
   readonly to: string;
+  /** Which of those that ever were `to` is meant; empty if any. */
+  readonly toInstance: string;
+  /** What the dialling node has applied, if it is a member by that; else 0. */
+  readonly memberIndex: number;
   /** Where the dialling node listens: the other may not have it in its configuration yet. */
   readonly address: string;
 };
@@ -53,6 +62,10 @@ export type ControlFrame =
   | { readonly kind: 'seen' }
   | ({ readonly kind: 'snapshotManifest' } & SnapshotManifest)
   | { readonly kind: 'snapshotChunk'; readonly offset: number; readonly bytes: Buffer }
+  /**
+   * Instead of `seen`: at the index given, the id of the dialling node was another instance's.
+   */
+  | { readonly kind: 'replaced'; readonly asOfIndex: number }
   /** Everything before `offset` was taken, now or on an earlier connection. */
   | { readonly kind: 'snapshotReceived'; readonly offset: number };
 
@@ -61,10 +74,13 @@ export function encodeControl(frame: ControlFrame): Buffer[] {
   switch (frame.kind) {
     case 'hello':
       writer.byte(PURPOSES.indexOf(frame.purpose));
-      writer.text(frame.clusterId).text(frame.from).text(frame.to).text(frame.address);
-      return writer.frame([]);
+      writer.text(frame.clusterId).text(frame.from).text(frame.fromInstance);
+      writer.text(frame.to).text(frame.toInstance).number(frame.memberIndex);
+      return writer.text(frame.address).frame([]);
     case 'seen':
       return writer.frame([]);
+    case 'replaced':
+      return writer.number(frame.asOfIndex).frame([]);
     case 'snapshotManifest':
       assert(frame.id.length === SNAPSHOT_ID_BYTES, 'not a snapshot id');
       assert(frame.sha256.length === SHA256_BYTES, 'not a sha256');
@@ -83,11 +99,13 @@ export function decodeHello(payload: Buffer): Hello {
   const purpose = PURPOSES[reader.byte()];
   if (purpose === undefined) throw new FrameError('unknown purpose');
   const clusterId = reader.text();
-  const from = reader.text();
-  const to = reader.text();
+  const [from, fromInstance] = [reader.text(), reader.text()];
+  const [to, toInstance] = [reader.text(), reader.text()];
+  const memberIndex = reader.number();
   const address = reader.text();
   reader.finish();
-  return { kind: 'hello', purpose, clusterId, from, to, address };
+  const parties = { from, fromInstance, to, toInstance };
+  return { kind: 'hello', purpose, clusterId, ...parties, memberIndex, address };
 }
 
 /** Undefined if the kind is another. The caller finishes the reader. */
@@ -95,6 +113,8 @@ export function decodeControlBody(reader: FieldReader): ControlFrame | undefined
   switch (reader.kind) {
     case KIND.seen:
       return { kind: 'seen' };
+    case KIND.replaced:
+      return { kind: 'replaced', asOfIndex: reader.number() };
     case KIND.snapshotManifest: {
       const id = reader.bytes(SNAPSHOT_ID_BYTES);
       const size = reader.number();

@@ -10,7 +10,7 @@ import { FrameError, frameLength } from '../frames.ts';
 /** An append of the largest entry fits with room to spare. */
 export const PEER_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
-const VERSION = 2;
+const VERSION = 3;
 const NUMBER_BYTES = 6;
 const NUMBER_MAX = 2 ** 48 - 1;
 const TEXT_BYTES_MAX = 1024;

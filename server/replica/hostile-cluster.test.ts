@@ -37,7 +37,9 @@ async function say(to: ClusterMember, parts: readonly Buffer[]): Promise<void> {
 
 function hello(to: string, change: Partial<Hello> = {}): Buffer[] {
   const good = { kind: 'hello', purpose: 'control', clusterId: cluster.clusterId() } as const;
-  return encodeControl({ ...good, from: 'n9', to, address: '127.0.0.1:1', ...change });
+  const parties = { from: 'n9', fromInstance: 'x', to, toInstance: '' };
+  const address = '127.0.0.1:1';
+  return encodeControl({ ...good, ...parties, memberIndex: 0, address, ...change });
 }
 
 /** Writes for as long as `attack` takes; every one of them must be acknowledged and stay. */
@@ -134,7 +136,11 @@ test('a member that lies: as another one, as an unknown leader, with frames that
         ...{ kind: 'heartbeat', ...addressed, leaderCommit: 0 },
         ...{ round: 0, freshRound: 0, freshIndex: 0 },
       };
-      await say(to, [...hello(to.id, { from: someone }), ...encodeMessage(beat)]);
+      const { instance } = cluster.member(someone).replica.replication;
+      for (const fromInstance of ['x', instance]) {
+        const greeting = hello(to.id, { from: someone, fromInstance });
+        await say(to, [...greeting, ...encodeMessage(beat)]);
+      }
       // As one that nobody knows: old terms, again and again.
       const append: Message = {
         ...{ kind: 'appendEntries', from: 'n9', to: to.id, term: 1, prevLogIndex: 0 },

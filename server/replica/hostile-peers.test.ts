@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { appendOf, heartbeat, TransportNodes } from '../testing/transport-nodes.ts';
+import { appendOf, diskOf, heartbeat, TransportNodes } from '../testing/transport-nodes.ts';
 import type { TransportNode } from '../testing/transport-nodes.ts';
 import { encodeControl } from './control-frames.ts';
 import type { Hello } from './control-frames.ts';
@@ -38,7 +38,9 @@ async function isUndisturbed(): Promise<boolean> {
 
 function hello(change: Partial<Hello> = {}): Buffer[] {
   const good = { kind: 'hello', purpose: 'control', clusterId: 'cluster' } as const;
-  return encodeControl({ ...good, from: 'n3', to: 'n2', address: 'h:1', ...change });
+  const { from = 'n3' } = change;
+  const parties = { from, fromInstance: diskOf(from), to: 'n2', toInstance: diskOf('n2') };
+  return encodeControl({ ...good, ...parties, memberIndex: 0, address: 'h:1', ...change });
 }
 
 /** A connection of somebody who holds the certificate. */
@@ -53,6 +55,7 @@ test('whoever breaks the format loses the connection, the others do not notice',
   const rows = {
     'another cluster': [hello({ clusterId: 'x' })],
     'meant for another node': [hello({ to: 'n9' })],
+    'meant for another disk': [hello({ toInstance: 'x' })],
     'from this very node': [hello({ from: 'n2' })],
     'from nobody': [hello({ from: '' })],
     'a message before the hello': [encodeMessage(heartbeat('n3', 'n2', 1))],

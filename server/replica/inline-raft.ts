@@ -42,7 +42,7 @@ export function createInlineRaft(options: InlineRaftOptions): RaftHost {
     const { snapshotDirectory } = storage;
     const recovery = await found(opened, founding);
     session = new Session(
-      { ...options, ...place, ...opened, snapshotDirectory, recovery },
+      { ...options, ...place, ...opened, instance: storage.instance, snapshotDirectory, recovery },
       { ...events, onStop: () => (session = undefined) },
     );
     return session;

@@ -31,7 +31,8 @@ async function addLearner(cluster: ReplicaCluster, id: string): Promise<ClusterM
   const leader = await cluster.leader();
   const member = await cluster.open(id);
   const address = `127.0.0.1:${member.network.port()}`;
-  await leader.replica.replication.addServer({ id, address });
+  const { instance } = member.replica.replication;
+  await leader.replica.replication.addServer({ id, address, instance });
   await member.replica.replication.start(cluster.credentials);
   return member;
 }
@@ -210,36 +211,6 @@ test('a server whose address another one has now is gone', async () => {
   await leader.replica.replication.addServer({ id: 'new', address });
   expect(votersOf(leader)).not.toContain(lost.id);
   expect(suffrageOf(leader, 'new')).toBe('learner');
-});
-
-test('the old process of an id that was given anew neither votes nor replays', async () => {
-  const cluster = await formed(3);
-  const leader = await cluster.leader();
-  const id = followerOf(cluster, leader).id;
-  const before = await put(leader, 'a', 'before');
-  expect(await getAt(cluster.member(id), 'a', before)).toBe('before');
-  await cluster.setAside(id, 'old');
-  const fresh = await cluster.join(id);
-  const { term } = leader.replica.status();
-
-  const old = await cluster.open(id, 'old');
-  try {
-    const heldIndex = old.replica.status().appliedIndex;
-    await old.replica.replication.start(cluster.credentials);
-    // Longer than the old process waits before it stands.
-    const endMs = performance.now() + 2500;
-    await untilWriting(leader, () => endMs < performance.now());
-    const after = await put(leader, 'a', 'after');
-    expect(await getAt(fresh, 'a', after)).toBe('after');
-    expect(leader.replica.status()).toMatchObject({ role: 'leader', term });
-    expect(old.replica.status()).toMatchObject({ role: 'preCandidate', leaderId: undefined });
-    // It may learn that what it holds is committed, and nothing beyond.
-    expect(old.replica.status().lastIndex).toBeLessThan(after);
-    expect(heldIndex).toBeGreaterThanOrEqual(before);
-    expect(Buffer.from(old.replica.physical.get('a') ?? []).toString()).toBe('before');
-  } finally {
-    await cluster.stop('old');
-  }
 });
 
 /** As `until`, for what comes with time only: nothing is applied unless something is written. */

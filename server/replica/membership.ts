@@ -5,11 +5,9 @@
  * (`autopilot.ts` judges, this file acts). Changes that are due together are one joint change.
  *
  * Whose id returns: a node asks to be added only if its disk is empty. If its id is a member, what
- * that had promised and acknowledged is gone with the disk. So it is removed first, and only when
- * that is committed, added anew as a learner: from then on a majority of the others holds both
- * changes, hence no vote and no acknowledgement of the newcomer can decide anything for who knows
- * only the old member. Not covered: a disk that was put aside and comes back under an id that has
- * been given anew. It is refused while the newcomer is connected (`Transport`), and only then.
+ * that had promised and acknowledged is gone with the disk, or put aside with it. To consensus the
+ * two disks are two servers: the old one is removed first, and only when that is committed, the new
+ * one is added as a learner. `callers.ts` sees to it that neither is ever taken for the other.
  *
  * What is to outlive the leader that was told so (that a learner is to stay one, the settings) is
  * written to the replicated store, under keys that hold nothing secret.
@@ -67,15 +65,19 @@ export class Membership {
   async addServer(server: {
     readonly id: NodeId;
     readonly address: string;
+    readonly instance?: string | undefined;
     readonly nonVoter?: boolean | undefined;
   }): Promise<void> {
-    const { id, address } = server;
+    const { id, address, instance } = server;
     const status = this.#leaderStatus();
     const known = status.configuration.servers.find((each) => each.id === id);
     if (known !== undefined && known.address !== address && !(await this.#isSilent(id))) {
       throw new ServerError('conflict', `node id ${id} is in use by ${known.address}`);
     }
-    if (id === status.id) return;
+    if (id === status.id) {
+      if (known?.instance === instance) return;
+      throw new ServerError('conflict', `node id ${id} is in use by the active node`);
+    }
     await this.#markNonVoter(id, server.nonVoter === true);
     if (known !== undefined) await this.#change((inForce) => without(inForce, [id]));
     await this.#change((inForce) => {
@@ -83,9 +85,10 @@ export class Membership {
       const ghosts = inForce.servers.filter((each) => each.address === address && each.id !== id);
       refuseTooMany(inForce, ghosts);
       const rest = without(inForce, idsOf(ghosts)) ?? inForce;
-      return withServer(rest, { id, address, suffrage: 'learner' });
+      const learner = { id, address, suffrage: 'learner' } as const;
+      return withServer(rest, instance === undefined ? learner : { ...learner, instance });
     });
-    this.#options.logger.info({ peer: id, address }, 'server added');
+    this.#options.logger.info({ peer: id, address, instance }, 'server added');
   }
 
   async removeServer(id: NodeId): Promise<void> {

@@ -7,11 +7,13 @@ import type { OpenedLog } from '../storage/durable-log.ts';
 import { openLevelStore } from '../storage/leveldb.ts';
 import type { StoreMode } from '../storage/leveldb.ts';
 import type { Store } from '../storage/store.ts';
+import { openInstance } from './instance.ts';
 
 /** Where the log is, in words that another thread understands. */
 export type LogStorageOptions = {
   readonly directory: string;
   readonly nodeId: string;
+  readonly instance: string;
   readonly logThread: 'worker' | 'inline';
 };
 
@@ -19,6 +21,8 @@ export type LogStorageOptions = {
 export type LogStorage = {
   /** Each time the node starts anew: a log that was stopped is read back from disk. */
   openLog(): Promise<OpenedLog>;
+  /** Of this directory alone (`instance.ts`). */
+  readonly instance: string;
   readonly snapshotDirectory: string;
 };
 
@@ -27,8 +31,10 @@ export type ReplicaStorage = LogStorage & {
   readonly logOptions: LogStorageOptions;
 };
 
-export function logStorage({ directory, nodeId, logThread }: LogStorageOptions): LogStorage {
+export function logStorage(options: LogStorageOptions): LogStorage {
+  const { directory, nodeId, instance, logThread } = options;
   return {
+    instance,
     openLog: () =>
       openDurableLog(join(directory, 'log'), {
         thread: logThread,
@@ -53,7 +59,9 @@ export async function openReplicaStorage(
 ): Promise<ReplicaStorage> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const { nodeId, logThread, fsmMode } = options;
-  const logOptions = { directory, nodeId, logThread };
+  // With the store the directory is this process's.
   const store = await openLevelStore(join(directory, 'store'), { mode: fsmMode });
+  const instance = await openInstance(join(directory, 'log'));
+  const logOptions = { directory, nodeId, instance, logThread };
   return { ...logStorage(logOptions), store, logOptions };
 }

@@ -62,6 +62,8 @@ export type ReplicaNetwork = {
 
 export type ReplicaOptions = {
   readonly nodeId: string;
+  /** Of this node's disk (`instance.ts`). */
+  readonly instance: string;
   readonly clock: Clock;
   /** Where peers reach this node, `host:port`; asked when the node starts to take part. */
   clusterAddress(): string;
@@ -190,6 +192,7 @@ class Node implements Replica {
       configure: (input) => this.#raft?.configure(input),
     });
     this.replication = {
+      instance: options.instance,
       isBootstrapped: () => this.#isBootstrapped(),
       bootstrap: (credentials) => this.#bootstrap(credentials),
       start: (credentials) => this.#exclusively(() => this.#start(credentials, [])),
@@ -295,8 +298,9 @@ class Node implements Replica {
   async #bootstrap(credentials: ClusterCredentials): Promise<void> {
     await this.#exclusively(async () => {
       if (this.#isBootstrapped()) throw new ServerError('conflict', 'raft is already bootstrapped');
-      const { nodeId, clusterAddress } = this.#options;
-      const servers = [{ id: nodeId, address: clusterAddress(), suffrage: 'voter' as const }];
+      const { nodeId: id, instance, clusterAddress } = this.#options;
+      const address = clusterAddress();
+      const servers = [{ id, address, suffrage: 'voter' as const, instance }];
       const command = encodeConfiguration({ servers });
       await this.#start(credentials, [{ index: 1, term: 1, kind: 'configuration', command }]);
     });

@@ -11,7 +11,7 @@ import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { ClusterCredentials } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
-import type { Configuration, Entry, Message, SnapshotMetadata } from '../raft/message.ts';
+import type { Configuration, Entry, Message, Server, SnapshotMetadata } from '../raft/message.ts';
 import { Quorum } from '../raft/quorum.ts';
 import { Raft } from '../raft/raft.ts';
 import type { RaftStatus } from '../raft/raft.ts';
@@ -37,6 +37,7 @@ export type SessionOptions = {
   /** In [0, 1): election timeouts. */
   random(): number;
   readonly nodeId: string;
+  readonly instance: string;
   readonly address: string;
   readonly credentials: ClusterCredentials;
   /** Of the state machine, when it started. */
@@ -80,7 +81,8 @@ export class Session implements RunningRaft {
   /** When the leader was last heard of. */
   #leaderContactMs: number;
   #electionCount = 0;
-  #servers: Configuration['servers'] = [];
+  #configuration: Configuration = { servers: [] };
+  #isReplaced = false;
 
   constructor(options: SessionOptions, events: SessionEvents) {
     this.#options = options;
@@ -135,7 +137,8 @@ export class Session implements RunningRaft {
 
   statistics(): RaftStatistics {
     const { nodeId, clock } = this.#options;
-    const others = this.#servers.filter(({ id }) => id !== nodeId);
+    const { servers } = this.#configuration;
+    const others = servers.filter(({ id }) => id !== nodeId);
     return {
       ...this.#driver.statistics(),
       electionCount: this.#electionCount,
@@ -226,16 +229,21 @@ export class Session implements RunningRaft {
   }
 
   #createTransport(): Transport {
-    const { network, nodeId, address, logger, credentials } = this.#options;
+    const { network, nodeId, instance, address, logger, credentials } = this.#options;
     return new Transport({
       clusterId: clusterIdOf(credentials),
       nodeId,
+      instance,
       address,
       network,
       logger,
-      addressOf: (id) => addressOf(this.#raft.status().configuration, id),
+      membership: {
+        serverOf: (id) => serverOf(this.#raft.status().configuration, id),
+        appliedIndex: () => this.#raft.status().appliedIndex,
+      },
       onMessage: (message) => this.#receive(message),
       onUnreachable: (id) => this.#enqueue({ kind: 'unreachable', id }),
+      onReplaced: () => this.#endReplaced(),
       onSnapshotConnection: (connection) => this.#receiver.accept(connection),
     });
   }
@@ -246,6 +254,17 @@ export class Session implements RunningRaft {
     const hasEntries = message.kind === 'appendEntries' && message.entries.length > 0;
     if (hasEntries && this.#events.isBacklogged()) return;
     this.#enqueue({ kind: 'message', message });
+  }
+
+  /** It could only wait for a leader that never comes, and answer from a state that grows old. */
+  #endReplaced(): void {
+    if (this.#isReplaced) return;
+    this.#isReplaced = true;
+    const { nodeId, instance, logger } = this.#options;
+    const reason = `node ${nodeId} joined anew with another disk; this one is of no use any more`;
+    logger.error({ nodeId, instance, reason }, 'node was replaced');
+    this.#driver.stop();
+    this.#events.onFatal(new ServerError('refused', reason));
   }
 
   #createSender(): SnapshotSender {
@@ -290,7 +309,6 @@ export class Session implements RunningRaft {
     if (role !== 'follower' && this.#lastRole === 'follower') this.#electionCount += 1;
     this.#lastRole = role;
     this.#leaderId = status.leaderId;
-    this.#servers = status.configuration.servers;
     this.#compact(this.#hold.observe(status));
     const { voters } = new Quorum(status.configuration);
     const isAlone = voters.length === 1 && voters[0] === nodeId;
@@ -301,6 +319,9 @@ export class Session implements RunningRaft {
     }
     this.#events.observe(status);
     for (const observer of this.#observers) observer(status);
+    if (status.configuration === this.#configuration) return;
+    this.#configuration = status.configuration;
+    this.#transport.reconfigured();
   }
 
   #compact(upTo: number | undefined): void {
@@ -323,8 +344,8 @@ export function clusterIdOf({ certificatePem }: ClusterCredentials): string {
   return createHash('sha256').update(raw).digest('hex');
 }
 
-function addressOf({ servers }: Configuration, id: string): string | undefined {
-  return servers.find((each) => each.id === id)?.address;
+function serverOf({ servers }: Configuration, id: string): Server | undefined {
+  return servers.find((each) => each.id === id);
 }
 
 function createRaft({ nodeId, position, settings, recovery, random }: SessionOptions): Raft {

@@ -107,7 +107,9 @@ test('a snapshot that is damaged or too large is refused, and the node lives on'
   const configuration = { servers: [] };
   const snapshot = { lastIncludedIndex: 99, lastIncludedTerm: 1, configuration };
   const message = { kind: 'installSnapshot', from: 'n9', to: 'n1', term: 1, snapshot } as const;
-  const id = { kind: 'hello', purpose: 'snapshot', from: 'n9', to: 'n1', address: 'h:1' } as const;
+  const disks = { fromInstance: 'x', toInstance: '', memberIndex: 0 };
+  const parties = { from: 'n9', to: 'n1', address: 'h:1', ...disks };
+  const id = { kind: 'hello', purpose: 'snapshot', ...parties } as const;
   const hello = encodeControl({ ...id, clusterId: cluster.clusterId() });
   const chunk = encodeControl({ kind: 'snapshotChunk', offset: 0, bytes });
   const manifest = (change: Partial<SnapshotManifest> = {}): Buffer[] =>

@@ -6,14 +6,16 @@
  * unreachable. The bounds are what matters here: a peer that does not read costs at most what its
  * lanes hold, a peer that is away one dial per back-off, and nodes that nobody configured are few.
  *
- * All nodes hold one certificate, so a hello's word for who dials must be taken, but for one case:
- * a node that is connected is not believed to be somewhere else as well.
+ * A hello says which instance of a node dials and which one it means to reach, so that both sides
+ * know whom they talk to: `callers.ts` judges who dialled, and nobody answers to another's name.
  */
 
 import type { Socket } from 'node:net';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { Message, NodeId } from '../raft/message.ts';
 import { RefusalLog } from '../refusal-log.ts';
+import { Callers, disconnect, ReplacedError } from './callers.ts';
+import type { AppliedMembership, Caller } from './callers.ts';
 import { decodeHello, encodeControl, HELLO_BYTES_MAX } from './control-frames.ts';
 import type { Hello } from './control-frames.ts';
 import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
@@ -35,14 +37,17 @@ export type ReplicaLogger = {
 export type TransportOptions = {
   readonly clusterId: string;
   readonly nodeId: NodeId;
+  /** Of this node's disk. */
+  readonly instance: string;
   /** Where peers reach this node. */
   readonly address: string;
   readonly network: PeerNetwork;
   readonly logger: ReplicaLogger;
-  /** From the applied configuration. */
-  addressOf(id: NodeId): string | undefined;
+  readonly membership: AppliedMembership;
   onMessage(message: Message): void;
   onUnreachable(id: NodeId): void;
+  /** This node's id belongs to another instance by now. May be called again. */
+  onReplaced(): void;
   /** A peer wants to send a snapshot. `early` are frames that arrived with the hello. */
   onSnapshotConnection(connection: SnapshotConnection): void;
 };
@@ -55,31 +60,47 @@ export type SnapshotConnection = {
   readonly early: readonly Buffer[];
 };
 
-type Caller = {
-  readonly address: string;
-  /** What the configuration said when the caller introduced itself. */
-  readonly configured: string | undefined;
-  /** Open connections, by purpose. */
-  readonly sockets: Map<Hello['purpose'], Socket>;
+/** The way to one instance of a peer. */
+type Peer = {
+  readonly lanes: PeerLanes;
+  /** Empty for any. */
+  readonly instance: string;
+  /** The configuration knows another one, of which alone something may be asked. */
+  readonly isSuccessor: boolean;
 };
 
 type Opening = { readonly reader: FrameReader; readonly early: readonly Buffer[] };
 
 const HELLO_TIMEOUT_MS = 10_000;
-/** A node that joins does not know its leader yet; two more may want to lead meanwhile. */
-const STRANGERS_MAX = 8;
+/** For who is refused to read why. */
+const FAREWELL_MS = 1_000;
+/** The first frame that comes back to who dialled. */
+const REPLY_BYTES_MAX = 64;
+
+/** What is asked of those whose answers make a majority. */
+const QUESTIONS: ReadonlySet<Message['kind']> = new Set([
+  'requestVote',
+  'appendEntries',
+  'heartbeat',
+]);
+const COUNTED_ANSWERS: ReadonlySet<Message['kind']> = new Set([
+  'requestVoteResponse',
+  'appendEntriesResponse',
+  'heartbeatResponse',
+]);
 
 export class Transport {
   readonly #options: TransportOptions;
   readonly #refusals: RefusalLog;
-  readonly #peers = new Map<NodeId, PeerLanes>();
+  readonly #peers = new Map<NodeId, Peer>();
   /** Peers that have something to flush. */
   readonly #dirty = new Set<PeerLanes>();
-  readonly #callers = new Map<NodeId, Caller>();
+  readonly #callers: Callers;
   #isClosed = false;
 
   constructor(options: TransportOptions) {
     this.#options = options;
+    this.#callers = new Callers(options.membership);
     this.#refusals = new RefusalLog((fields, event) => options.logger.warn(fields, event));
   }
 
@@ -88,13 +109,23 @@ export class Transport {
    * then sees that it is back.
    */
   greet(id: NodeId): void {
-    this.#peer(id).flush();
+    this.#peer(id).lanes.flush();
   }
 
   send(message: Message): void {
-    const peer = this.#peer(message.to);
-    peer.enqueue(message);
-    this.#dirty.add(peer);
+    const { lanes, isSuccessor } = this.#peer(message.to);
+    if (isSuccessor && QUESTIONS.has(message.kind)) return;
+    lanes.enqueue(message);
+    this.#dirty.add(lanes);
+  }
+
+  /** To be called after each turn in which another configuration took effect. */
+  reconfigured(): void {
+    const { membership, nodeId, instance, onReplaced } = this.#options;
+    const own = membership.serverOf(nodeId)?.instance;
+    if (own !== undefined && own !== instance) onReplaced();
+    for (const caller of this.#callers.reconsider()) disconnect(caller);
+    for (const id of this.#peers.keys()) this.#realign(id);
   }
 
   /** Writes what was sent since the last flush, as one write per peer. */
@@ -105,25 +136,26 @@ export class Transport {
 
   /** Opens a connection to a peer and says hello on it. */
   async dial(to: NodeId, purpose: Hello['purpose']): Promise<Socket> {
-    const { network, clusterId, nodeId: from, address: own, addressOf } = this.#options;
-    // A peer's own word is younger than the configuration, unless that has changed since.
-    const configured = addressOf(to);
-    const caller = this.#callers.get(to);
-    const address = caller?.configured === configured ? caller?.address : configured;
-    if (address === undefined) throw new Error(`the address of node ${to} is not known`);
-    const socket = await network.dial(address, 'bao-raft/1');
+    const { isSuccessor, instance } = this.#peer(to);
+    if (isSuccessor && purpose === 'snapshot') throw new Error(`node ${to} has a successor`);
+    const { network, clusterId, nodeId: from, instance: fromInstance } = this.#options;
+    const socket = await network.dial(this.#addressOf(to, instance), 'bao-raft/1');
     if (this.#isClosed) {
       socket.destroy();
       throw new Error('the transport is closed');
     }
-    const hello: Hello = { kind: 'hello', purpose, clusterId, from, to, address: own };
+    const parties = { from, fromInstance, to, toInstance: instance };
+    const { address } = this.#options;
+    const memberIndex = this.#memberIndex();
+    const hello: Hello = { kind: 'hello', purpose, clusterId, ...parties, memberIndex, address };
     socket.write(Buffer.concat(encodeControl(hello)));
+    if (purpose !== 'snapshot') this.#hearRefusal(socket);
     return socket;
   }
 
   /** Bytes that wait for one peer. */
   backlogBytes(id: NodeId): number {
-    return this.#peers.get(id)?.backlogBytes ?? 0;
+    return this.#peers.get(id)?.lanes.backlogBytes ?? 0;
   }
 
   /** Takes over an incoming connection of the network. */
@@ -149,77 +181,118 @@ export class Transport {
 
   close(): void {
     this.#isClosed = true;
-    for (const peer of this.#peers.values()) peer.close();
-    for (const { sockets } of this.#callers.values()) {
-      for (const socket of sockets.values()) socket.destroy();
-    }
+    for (const { lanes } of this.#peers.values()) lanes.close();
+    this.#callers.closeAll();
   }
 
-  #peer(id: NodeId): PeerLanes {
+  #peer(id: NodeId): Peer {
     const known = this.#peers.get(id);
     if (known !== undefined) return known;
-    const peer = new PeerLanes({
+    const lanes = new PeerLanes({
       dial: (lane) => this.dial(id, lane),
       onLoss: () => this.#options.onUnreachable(id),
     });
+    const instance = this.#callers.meant(id);
+    const peer = { lanes, instance, isSuccessor: this.#callers.isSuccessorMeant(id) };
     this.#peers.set(id, peer);
     return peer;
   }
 
+  /** What was on its way to one instance is not for another. */
+  #realign(id: NodeId): void {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return;
+    const isRight =
+      peer.instance === this.#callers.meant(id) &&
+      peer.isSuccessor === this.#callers.isSuccessorMeant(id);
+    if (isRight) return;
+    this.#dropPeer(id);
+    this.#options.onUnreachable(id);
+  }
+
+  #dropPeer(id: NodeId): void {
+    const lanes = this.#peers.get(id)?.lanes;
+    if (lanes === undefined) return;
+    this.#peers.delete(id);
+    this.#dirty.delete(lanes);
+    lanes.close();
+  }
+
+  /** A peer's own word is younger than the configuration, unless that has changed since. */
+  #addressOf(id: NodeId, instance: string): string {
+    const configured = this.#options.membership.serverOf(id)?.address;
+    const caller = this.#callers.get(id);
+    const isMeant = instance === '' || caller?.instance === instance;
+    const said = isMeant && caller?.configured === configured ? caller?.address : undefined;
+    const address = said ?? configured;
+    if (address === undefined) throw new Error(`the address of node ${id} is not known`);
+    return address;
+  }
+
+  /** What this node has applied, if it is a member by that. */
+  #memberIndex(): number {
+    const { membership, nodeId, instance } = this.#options;
+    const own = membership.serverOf(nodeId);
+    if (own === undefined || (own.instance ?? instance) !== instance) return 0;
+    return membership.appliedIndex();
+  }
+
+  /** Somebody says, of what it has applied, that this node's id belongs to another instance. */
+  #heardOfSuccessor(asOfIndex: number): void {
+    const memberIndex = this.#memberIndex();
+    // Who has not applied what made it a member may know less than who takes it for the old one.
+    if (0 < memberIndex && memberIndex < asOfIndex) this.#options.onReplaced();
+  }
+
+  /** The first frame that comes back may say that this node is not wanted, and why. */
+  #hearRefusal(socket: Socket): void {
+    const reader = new FrameReader(REPLY_BYTES_MAX);
+    const { nodeId } = this.#options;
+    const onData = (chunk: Buffer): void => {
+      this.#guard(socket, () => {
+        const [first] = reader.push(chunk);
+        if (first === undefined) return;
+        socket.off('data', onData);
+        const frame = decodeFrame(first, '', nodeId);
+        if (frame.kind === 'replaced') this.#heardOfSuccessor(frame.asOfIndex);
+      });
+    };
+    socket.on('data', onData);
+  }
+
   #welcome(socket: Socket, hello: Hello, opening: Opening): void {
-    const { clusterId, nodeId } = this.#options;
-    const { from, purpose } = hello;
+    const { clusterId, nodeId, instance } = this.#options;
+    const { from, purpose, toInstance } = hello;
     if (this.#isClosed || hello.clusterId !== clusterId) throw new FrameError('another cluster');
     if (hello.to !== nodeId) throw new FrameError('meant for another node');
     if (from === nodeId || from === '') throw new FrameError('from no other node');
-    const caller = this.#admit(hello);
-    this.#callers.set(from, caller);
+    if (toInstance !== '' && toInstance !== instance) {
+      this.#heardOfSuccessor(hello.memberIndex);
+      throw new FrameError(`meant for another instance of node ${nodeId}`);
+    }
+    const caller = this.#callers.admit(hello);
     // The peer has dialled anew: what it had before is dead, even if no error came.
     caller.sockets.get(purpose)?.destroy();
     caller.sockets.set(purpose, socket);
+    this.#realign(from);
     socket.on('close', () => {
       if (caller.sockets.get(purpose) === socket) caller.sockets.delete(purpose);
-      if (caller.sockets.size === 0) this.#forgetStranger(from);
+      if (this.#callers.forgetStranger(caller)) this.#dropPeer(from);
+      else if (caller.sockets.size === 0) this.#realign(from);
     });
     if (purpose === 'snapshot') {
       this.#options.onSnapshotConnection({ from, socket, ...opening });
       return;
     }
-    this.#peers.get(from)?.forgetBackoff();
-    this.#listen(socket, from, opening);
+    this.#peers.get(from)?.lanes.forgetBackoff();
+    this.#listen(socket, caller, opening);
   }
 
-  /** Throws `FrameError` if the caller cannot be who it says, or is one stranger too many. */
-  #admit({ from, address }: Hello): Caller {
-    const configured = this.#options.addressOf(from);
-    const known = this.#callers.get(from);
-    if (known === undefined || known.sockets.size === 0) {
-      const isFull = STRANGERS_MAX <= this.#strangerCount();
-      if (configured === undefined && isFull) throw new FrameError('too many unknown nodes');
-      return { address, configured, sockets: new Map() };
-    }
-    if (known.address !== address) throw new FrameError('the node is connected from elsewhere');
-    return { address, configured, sockets: known.sockets };
-  }
-
-  #strangerCount(): number {
-    const ids = [...this.#callers.keys()];
-    return ids.filter((id) => this.#options.addressOf(id) === undefined).length;
-  }
-
-  /** What is kept of a node ends with its last connection, unless it is configured. */
-  #forgetStranger(id: NodeId): void {
-    if (this.#options.addressOf(id) !== undefined) return;
-    this.#callers.delete(id);
-    this.#peers.get(id)?.close();
-    this.#peers.delete(id);
-  }
-
-  #listen(socket: Socket, from: NodeId, { reader, early }: Opening): void {
+  #listen(socket: Socket, caller: Caller, { reader, early }: Opening): void {
     let seenTimer: NodeJS.Timeout | undefined;
     socket.on('close', () => clearTimeout(seenTimer));
     const receive = (payloads: readonly Buffer[]): void => {
-      for (const payload of payloads) this.#receive(payload, from);
+      for (const payload of payloads) this.#receive(payload, caller);
       seenTimer ??= setTimeout(() => {
         seenTimer = undefined;
         socket.write(Buffer.concat(encodeControl({ kind: 'seen' })));
@@ -229,18 +302,21 @@ export class Transport {
     receive(early);
   }
 
-  #receive(payload: Buffer, from: NodeId): void {
-    const frame = decodeFrame(payload, from, this.#options.nodeId);
+  #receive(payload: Buffer, { id, isMember }: Caller): void {
+    const frame = decodeFrame(payload, id, this.#options.nodeId);
     switch (frame.kind) {
       case 'hello':
       case 'seen':
+      case 'replaced':
       case 'snapshotManifest':
       case 'snapshotChunk':
       case 'snapshotReceived':
       case 'installSnapshot':
         throw new FrameError(`unexpected ${frame.kind}`);
       default:
-        if (frame.kind === 'appendEntriesResponse') this.#peers.get(from)?.heard(frame);
+        // Nobody asked, or asked another instance.
+        if (!isMember && COUNTED_ANSWERS.has(frame.kind)) return;
+        if (frame.kind === 'appendEntriesResponse') this.#peers.get(id)?.lanes.heard(frame);
         this.#options.onMessage(frame);
     }
   }
@@ -251,8 +327,20 @@ export class Transport {
       read();
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
-      this.#refuse(socket, error.message);
+      if (error instanceof ReplacedError) this.#dismiss(socket, error.message);
+      else this.#refuse(socket, error.message);
     }
+  }
+
+  /** Refuses an instance that has a successor, and lets it know. */
+  #dismiss(socket: Socket, reason: string): void {
+    this.#refusals.say('replaced node refused', { remoteAddress: socket.remoteAddress, reason });
+    const asOfIndex = this.#options.membership.appliedIndex();
+    socket.end(Buffer.concat(encodeControl({ kind: 'replaced', asOfIndex })));
+    // What comes before it has read that is of no interest, and must not reset the connection.
+    socket.resume();
+    const timer = setTimeout(() => socket.destroy(), FAREWELL_MS);
+    socket.once('close', () => clearTimeout(timer));
   }
 
   #refuse(socket: Socket, reason: string): void {

@@ -50,6 +50,7 @@ const messages: Message[] = [
 
 const controls: ControlFrame[] = [
   { kind: 'seen' },
+  { kind: 'replaced', asOfIndex: 77 },
   { kind: 'snapshotChunk', offset: 1_000, bytes: Buffer.from('chunk') },
   { kind: 'snapshotManifest', id: Buffer.alloc(16, 1), size: 1_005, sha256: Buffer.alloc(32, 7) },
   { kind: 'snapshotReceived', offset: 1_005 },
@@ -60,7 +61,10 @@ const hello: Hello = {
   purpose: 'snapshot',
   clusterId: 'c'.repeat(64),
   from: 'knoten-ä',
+  fromInstance: 'a'.repeat(32),
   to: 'n2',
+  toInstance: '',
+  memberIndex: 2 ** 40 + 1,
   address: '[::1]:8201',
 };
 

@@ -308,6 +308,7 @@ class Node implements MemoryNode {
     });
     if (shared.nodes.size === 0) shared.servers = [server(this.#id, '127.0.0.1:1')];
     return {
+      instance: `${this.#id}-disk`,
       isBootstrapped: () => this.#appliedIndex > 0,
       bootstrap: async () => undefined,
       start: async () => undefined,

@@ -119,6 +119,7 @@ export class ReplicaCluster {
     const storage = wrapStorage?.(id, opened) ?? opened;
     const shared = {
       nodeId: id,
+      instance: storage.instance,
       clock: systemClock,
       store: storage.store,
       snapshotDirectory: storage.snapshotDirectory,
@@ -152,7 +153,8 @@ export class ReplicaCluster {
     const leader = await this.leader();
     const member = await this.open(id);
     const address = `127.0.0.1:${member.network.port()}`;
-    await leader.replica.replication.addServer({ id, address });
+    const { instance } = member.replica.replication;
+    await leader.replica.replication.addServer({ id, address, instance });
     await member.replica.replication.start(this.credentials);
     await until(leader, () => suffrageOf(leader, id) === 'voter');
     return member;

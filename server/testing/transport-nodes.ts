@@ -5,7 +5,8 @@ import { createClusterCredentials } from '../cluster/credentials.ts';
 import { createClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
-import type { Message } from '../raft/message.ts';
+import type { Message, Server } from '../raft/message.ts';
+import type { AppliedMembership } from '../replica/callers.ts';
 import { Transport } from '../replica/transport.ts';
 
 export type TransportNode = {
@@ -17,6 +18,9 @@ export type TransportNode = {
   readonly accepted: Socket[];
   /** Lines about what was refused. */
   readonly refusals: object[];
+  /** How often it was told that it has a successor. */
+  readonly replaced: { readonly count: number };
+  isReplaced(): Promise<void>;
   /** Resolves when so many messages have been received in all. */
   hasReceived(count: number): Promise<void>;
   /** Resolves at the next report of that kind. */
@@ -36,7 +40,21 @@ export class TransportNodes {
   }
 
   async node(nodeId: string, addresses: Map<string, string>): Promise<TransportNode> {
+    const serverOf = (id: string): Server | undefined => {
+      const address = addresses.get(id);
+      return address === undefined ? undefined : { id, address, suffrage: 'voter' };
+    };
+    return this.member(nodeId, diskOf(nodeId), { serverOf, appliedIndex: () => 0 });
+  }
+
+  /** A node of whose disk and configuration more is to be said. */
+  async member(
+    nodeId: string,
+    instance: string,
+    membership: AppliedMembership,
+  ): Promise<TransportNode> {
     const refusals: object[] = [];
+    const replaced = { count: 0 };
     const logger = { info() {}, warn: (fields: object) => refusals.push(fields), error() {} };
     const network = createClusterNetwork({ host: '127.0.0.1', port: 0, logger });
     const [received, unreachable, accepted]: [Message[], string[], Socket[]] = [[], [], []];
@@ -53,16 +71,21 @@ export class TransportNodes {
     const transport = new Transport({
       clusterId: 'cluster',
       nodeId,
+      instance,
       address,
       network,
       logger,
-      addressOf: (id) => addresses.get(id),
+      membership,
       onMessage: (message) => {
         received.push(message);
         wake();
       },
       onUnreachable: (id) => {
         unreachable.push(id);
+        wake();
+      },
+      onReplaced: () => {
+        replaced.count += 1;
         wake();
       },
       onSnapshotConnection: () => undefined,
@@ -82,7 +105,8 @@ export class TransportNodes {
       await network.close();
     });
     return {
-      ...{ transport, network, address, received, unreachable, accepted, refusals },
+      ...{ transport, network, address, received, unreachable, accepted, refusals, replaced },
+      isReplaced: () => until(() => replaced.count > 0),
       hasReceived: (count) => until(() => count <= received.length),
       isUnreachable: () => {
         const before = unreachable.length;
@@ -94,6 +118,11 @@ export class TransportNodes {
   async close(): Promise<void> {
     for (const end of this.#ends.splice(0)) await end();
   }
+}
+
+/** Of a node that has only ever had one. */
+export function diskOf(nodeId: string): string {
+  return `${nodeId}-disk`;
 }
 
 export function heartbeat(from: string, to: string, leaderCommit: number): Message {

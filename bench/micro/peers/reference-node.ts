@@ -62,6 +62,7 @@ const address = `127.0.0.1:${network.port()}`;
 const opened = await openStorage(Number(syncDelayMs));
 const shared = {
   nodeId: id,
+  instance: opened.instance,
   clock: systemClock,
   store: opened.store,
   snapshotDirectory: opened.snapshotDirectory,

@@ -34,6 +34,7 @@ async function measure(directory: string, entries: number): Promise<Stages> {
   const storeMs = performance.now();
   const shared = {
     nodeId: OPTIONS.nodeId,
+    instance: storage.instance,
     clock: systemClock,
     store: storage.store,
     snapshotDirectory: storage.snapshotDirectory,
