@@ -78,6 +78,9 @@ test('learners that are due together become voters in one step', async () => {
   const cluster = await formed(1, { settings: { autopilot: { ...PROMPT_AUTOPILOT, ...NOBODY } } });
   const leader = await cluster.leader();
   for (const id of ['n2', 'n3']) await addLearner(cluster, id);
+  // They are due when they have caught up.
+  const index = await put(leader, 'a', '1');
+  for (const id of ['n2', 'n3']) await getAt(cluster.member(id), 'a', index);
   const seen = new Set<number>();
   leader.replica.changeFeed.subscribe(() => {
     queueMicrotask(() => seen.add(votersOf(leader).length));
