@@ -101,6 +101,44 @@ test('a node that still counts on the old disk catches up with the new one as it
   }
 });
 
+test('neither a restored state nor the snapshot of a peer changes whose disk it is', async () => {
+  const settings = { trailingLogs: 0, trailingBytesMax: 4_000 };
+  const cluster = await ReplicaCluster.formed(3, { settings });
+  try {
+    const leader = await cluster.leader();
+    const replaced = cluster.members().find((member) => member !== leader);
+    if (replaced === undefined) throw new Error('the leader is alone');
+    const { id } = replaced;
+    const archive = await leader.replica.snapshots.save();
+    await cluster.setAside(id, 'old');
+    const { instance } = (await cluster.join(id)).replica.replication;
+    // A backup from when the old disk was the member.
+    await (await leader.replica.snapshots.receive(archive)).restore();
+    await cluster.stop(id);
+    for (let number = 0; number < 20; number += 1) await put(leader, 'a', 'x'.repeat(500));
+
+    const back = await cluster.open(id);
+    const installed = new Promise<void>((resolve) => {
+      back.replica.changeFeed.subscribe((change) => {
+        if (change.kind === 'everything') resolve();
+      });
+    });
+    await back.replica.replication.start(cluster.credentials);
+    await installed;
+    expect(back.replica.replication.instance).toBe(instance);
+    await cluster.stop(id);
+    const old = await cluster.open(id, 'old');
+    expect(old.replica.replication.instance).not.toBe(instance);
+    await old.replica.replication.start(cluster.credentials);
+    await ended(old);
+    expect(String(old.failures[0])).toContain('joined anew with another disk');
+    await cluster.stop('old');
+    expect((await cluster.restart(id)).replica.replication.instance).toBe(instance);
+  } finally {
+    await cluster.close();
+  }
+});
+
 /** Resolves when the node has failed: that is what its process would end with. */
 async function ended(member: ClusterMember): Promise<string> {
   const deadlineMs = performance.now() + DEADLINE_MS;
