@@ -159,6 +159,7 @@ export class SnapshotSender {
       let [chunk, other] = [new Chunk(), new Chunk()];
       for (let offset = start; offset < lease.manifest.size; offset += chunk.size) {
         [chunk, other] = [other, chunk];
+        await outgoing.untilFree(chunk);
         await chunk.read(file, offset);
         await this.#pace.spend(chunk.size);
         await outgoing.send(chunk);
@@ -175,20 +176,21 @@ export class SnapshotSender {
  */
 class Chunk {
   readonly #memory = Buffer.allocUnsafeSlow(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
-  /** Resolves when the socket has no more need of the memory, whatever has become of it. */
-  #isFree: Promise<void> = Promise.resolve();
+  /** Whether a socket still needs the memory. */
+  isInUse = false;
   offset = 0;
   size = 0;
 
   async read(file: FileHandle, offset: number): Promise<void> {
-    await this.#isFree;
+    assert(!this.isInUse, 'a chunk is read into memory that is being sent');
     const { bytesRead } = await file.read(this.#memory, CHUNK_HEAD_BYTES_MAX, CHUNK_BYTES, offset);
     if (bytesRead === 0) throw new Error('the snapshot file is too short');
     this.offset = offset;
     this.size = bytesRead;
   }
 
-  writeTo(socket: Socket): void {
+  /** `onFree`: the socket has no more need of the memory, whatever has become of it. */
+  writeTo(socket: Socket, onFree: () => void): void {
     const bytes = this.#memory.subarray(CHUNK_HEAD_BYTES_MAX, CHUNK_HEAD_BYTES_MAX + this.size);
     const parts = encodeControl({ kind: 'snapshotChunk', offset: this.offset, bytes });
     // The bytes are the last part, and where they belong already.
@@ -197,7 +199,11 @@ class Chunk {
     const start = CHUNK_HEAD_BYTES_MAX - head.length;
     head.copy(this.#memory, start);
     const frame = this.#memory.subarray(start, CHUNK_HEAD_BYTES_MAX + this.size);
-    this.#isFree = new Promise((resolve) => socket.write(frame, () => resolve()));
+    this.isInUse = true;
+    socket.write(frame, () => {
+      this.isInUse = false;
+      onFree();
+    });
   }
 }
 
@@ -263,9 +269,14 @@ class Outgoing {
     return offset;
   }
 
+  /** A receiver that reads nothing keeps the memory in use: it is given up like one that is silent. */
+  async untilFree(chunk: Chunk): Promise<void> {
+    await this.#until(() => !chunk.isInUse);
+  }
+
   async send(chunk: Chunk): Promise<void> {
     await this.#until(() => this.#sentOffset - (this.#receivedOffset ?? 0) < WINDOW_BYTES);
-    chunk.writeTo(this.#socket);
+    chunk.writeTo(this.#socket, () => this.#wake());
     this.#sentOffset = chunk.offset + chunk.size;
   }
 
@@ -277,7 +288,7 @@ class Outgoing {
     this.#socket.write(Buffer.concat(parts));
   }
 
-  /** Waits for what only an answer can bring about; rejects if none comes. */
+  /** Waits for what only the receiver can bring about; rejects if nothing comes of it. */
   async #until(condition: () => boolean): Promise<void> {
     while (!condition()) {
       if (this.#socket.destroyed) throw new Error('the receiver closed the connection');

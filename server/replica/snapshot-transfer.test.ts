@@ -5,15 +5,17 @@ import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { FrameReader } from '../frames.ts';
 import type { InstallSnapshot } from '../raft/message.ts';
 import { createMemoryStore } from '../storage/memory.ts';
 import type { Store } from '../storage/store.ts';
+import { encodeControl } from './control-frames.ts';
 import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
 import { SnapshotReceiver } from './snapshot-receiver.ts';
-import { SENDS_MAX, SnapshotSender } from './snapshot-sender.ts';
+import { PROGRESS_TIMEOUT_MS, SENDS_MAX, SnapshotSender } from './snapshot-sender.ts';
 
 const VALUE_BYTES = 100_000;
 const configuration = { servers: [] };
@@ -29,8 +31,8 @@ const logger = {
 };
 
 /** A state of some megabytes at an index. */
-async function fill(index: number): Promise<void> {
-  const operations = Array.from({ length: 40 }, (_, number) => ({
+async function fill(index: number, keys = 40): Promise<void> {
+  const operations = Array.from({ length: keys }, (_, number) => ({
     ...({ kind: 'put', key: `k/${number}` } as const),
     value: Buffer.alloc(VALUE_BYTES, index + number),
   }));
@@ -104,7 +106,12 @@ async function follower(id: string, snapshotBytesMax = 1e9): Promise<Follower> {
 function sender(
   followers: Record<string, Follower>,
   options: { node?: number; firstIndex?: number; bytesPerSecond?: number } = {},
-): { sender: SnapshotSender; done(count: number): Promise<string[]>; started: string[] } {
+): {
+  sender: SnapshotSender;
+  done(count: number): Promise<string[]>;
+  started: string[];
+  finished: readonly string[];
+} {
   const { node = 1, firstIndex = 1, bytesPerSecond = 0 } = options;
   const [finished, started]: [string[], string[]] = [[], []];
   let wake = (): void => undefined;
@@ -127,7 +134,7 @@ function sender(
     while (finished.length < count) await new Promise<void>((resolve) => (wake = resolve));
     return finished;
   };
-  return { sender: made, done, started };
+  return { sender: made, done, started, finished };
 }
 
 function announcement(to: string, term = 1, from = 'n1'): InstallSnapshot {
@@ -291,4 +298,36 @@ test('what is larger than allowed is refused before any of it is taken', async (
   leader.send(announcement('n2'));
   expect(await done(1)).toEqual(['n2 failed']);
   expect(n2.sockets[0]?.bytesRead).toBeLessThan(1_000);
+});
+
+test('a receiver that asks for a snapshot and then reads nothing is given up in time', async () => {
+  // More than the kernel takes of what nobody reads.
+  await fill(11, 400);
+  const sockets: Socket[] = [];
+  const server = createServer({ pauseOnConnect: true }, (socket) => {
+    sockets.push(socket);
+    socket.on('error', () => undefined);
+    socket.write(Buffer.concat(encodeControl({ kind: 'snapshotReceived', offset: 0 })));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  ends.push(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const n2: Follower = { ...(await follower('n2')), port };
+  const { sender: leader, finished } = sender({ n2 });
+  leader.send(announcement('n2'));
+  while (!lines.some(({ event }) => event === 'snapshot send started')) await nextTurn();
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  try {
+    const endMs = performance.now() + 5_000;
+    while (finished.length === 0 && performance.now() < endMs) {
+      vi.advanceTimersByTime(PROGRESS_TIMEOUT_MS / 10);
+      await nextTurn();
+    }
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(finished).toEqual(['n2 failed']);
 });
