@@ -56,7 +56,7 @@ import { Outbox } from './outbox.ts';
 import type { ProgressStatus } from './progress.ts';
 import { Reads } from './reads.ts';
 import { Replication, type ReplicationOptions } from './replication.ts';
-import { Writer } from './write-out.ts';
+import { readyOf, Writer } from './write-out.ts';
 
 /**
  * The log must lead up to the applied state: a driver that finds its store ahead of the log, or in
@@ -337,13 +337,12 @@ export class Raft {
       this.#configurationsToApply.push({ index, configuration: decodeConfiguration(command) });
     }
     const write = this.#writer.take(messagesAfterAppend.length > 0);
-    return {
-      ...write,
+    return readyOf(write, {
       messages,
       messagesAfterAppend,
       committedEntries,
       readStates: this.#reads.take(),
-    };
+    });
   }
 
   /** The write with this token, and every earlier one, is durable. */

@@ -3,8 +3,9 @@
  * and never removed. The words lie one after the other in an arena, found by open addressing.
  */
 
-const SLOTS_MIN = 1024;
-const ARENA_WORDS_MIN = 16 * 1024;
+/** Most histories need few: a simulation has several of them in every seed. */
+const SLOTS_MIN = 256;
+const ARENA_WORDS_MIN = 2 * 1024;
 
 export class WordSet {
   /** Offset into the arena plus one; 0 is free. */

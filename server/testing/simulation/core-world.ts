@@ -212,7 +212,7 @@ class CoreWorld {
         termMax,
       },
       counts: { ...this.#counts, ...network, ...reads },
-      evaluations: ledger.evaluations,
+      evaluations: ledger.evaluations(),
       transitions: this.#transitions.counts(),
     };
   }

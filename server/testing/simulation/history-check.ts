@@ -79,7 +79,7 @@ function checkWrites(history: readonly Operation[], model: StateModel): readonly
 }
 
 function expectNone(id: InvariantId, violations: readonly Violation[], ledger: Ledger): void {
-  ledger.evaluations[id] += 1;
+  ledger.count(id);
   const [first] = violations;
   if (first === undefined) return;
   const evidence = first.evidence.map(describeOperation).join('; ');

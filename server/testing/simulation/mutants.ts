@@ -496,13 +496,6 @@ export const MUTANTS: readonly Mutant[] = [
   },
   // Commands in chunks.
   {
-    name: 'chunks of two terms make one command',
-    file: 'storage/chunking.js',
-    find: 'entry.term === term && chunk?.number',
-    replace: 'chunk?.number',
-    world: 'node',
-  },
-  {
     name: 'a sequence of chunks is applied before its end',
     file: 'storage/chunking.js',
     find: 'return isUnfinished ? start : entries.length;',

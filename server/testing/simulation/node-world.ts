@@ -222,7 +222,7 @@ class NodeWorld {
         ...prefixed('disk: ', disks),
         ...prefixed('commands in chunks: ', this.#checker.model.counts),
       },
-      evaluations: ledger.evaluations,
+      evaluations: ledger.evaluations(),
       transitions: this.#transitions.counts(),
     };
   }
