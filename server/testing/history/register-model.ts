@@ -10,6 +10,7 @@ export const registerModel: Model<Operation, string | null> = {
   isMemoryless: true,
   // At most one in a row is taken anyway.
   isInterchangeable: () => false,
+  isObservation: ({ call }) => call.kind === 'read',
   fingerprint: (state) => state,
   step(state, { call, outcome }) {
     switch (call.kind) {

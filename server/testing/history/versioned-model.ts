@@ -13,6 +13,8 @@ export const versionedModel: Model<Operation, Seen> = {
   initial: { value: null, version: 0 },
   isMemoryless: false,
   isInterchangeable: ({ isUnseen }) => isUnseen === true,
+  isObservation: ({ call, outcome }) =>
+    call.kind === 'read' || (outcome.kind === 'ok' && outcome.answer.kind === 'mismatch'),
   fingerprint: ({ value, version }) => `${version} ${value === null ? 'gone' : `= ${value}`}`,
   step(state, { call, outcome }) {
     const answer = outcome.kind === 'ok' ? outcome.answer : undefined;

@@ -9,6 +9,8 @@
  *
  * - An operation whose outcome is unknown has no return: it may be taken at any time, or never. So it
  *   is tried last, when no other fits, from a list of its own.
+ * - An operation that only observes is taken as soon as it fits, and then nothing else is tried:
+ *   whatever order has it later has it here as well, as it changes nothing for the others.
  * - Taken operations are numbered by their calls. All but a few of those before the first that is
  *   not taken are taken, so a visited set is that number and a short window of bits behind it,
  *   however long the history is. The unknown ones, which may stay open for ever, have bits apart.
@@ -37,6 +39,8 @@ export type Model<Op, State> = {
    * the one that was invoked first may be taken to have its effect first.
    */
   isInterchangeable(operation: Op): boolean;
+  /** Of operations with a known outcome: in no state does it have an effect. */
+  isObservation(operation: Op): boolean;
 };
 
 export type SearchResult<Op, State> = {
@@ -127,23 +131,47 @@ class Search<Op extends Interval, State> {
 
   run(stepsMax: number): SearchResult<Op, State> {
     let stepCount = 0;
-    let node = this.#next[HEAD] ?? END;
+    let node = this.#firstToTry();
     while (this.#openReturns > 0) {
       if (node === END) {
         this.#noteLongest();
         const position = this.#putBack();
         if (position === undefined) return this.#result('violation', stepCount);
-        node = this.#next[position + 1] ?? END;
+        node = this.#isObservation(position) ? END : (this.#next[position + 1] ?? END);
       } else if (this.#operations.length < node) {
         node = this.#next[this.#unknownHead] ?? END;
       } else {
         if (stepCount === stepsMax) return this.#result('unknown', stepCount);
         stepCount += 1;
         const isTaken = this.#mayTake(node - 1) && this.#take(node - 1);
-        node = this.#next[isTaken ? HEAD : node] ?? END;
+        // An observation that fits is not taken where that has been visited.
+        if (isTaken) node = this.#firstToTry();
+        else node = this.#fitsAsObservation(node - 1) ? END : (this.#next[node] ?? END);
       }
     }
     return this.#result('linearizable', stepCount);
+  }
+
+  /** Of the calls before the first open return: an observation that fits, or else the first. */
+  #firstToTry(): number {
+    const first = this.#next[HEAD] ?? END;
+    for (let node = first; node !== END && node <= this.#operations.length;) {
+      if (this.#fitsAsObservation(node - 1)) return node;
+      node = this.#next[node] ?? END;
+    }
+    return first;
+  }
+
+  #fitsAsObservation(position: number): boolean {
+    const operation = this.#operations[position];
+    if (operation === undefined || !this.#isObservation(position)) return false;
+    return this.#model.step(this.#states[this.#state] as State, operation) !== undefined;
+  }
+
+  #isObservation(position: number): boolean {
+    const operation = this.#operations[position];
+    const isKnown = (this.#numbers[position] ?? 0) >= 0;
+    return isKnown && operation !== undefined && this.#model.isObservation(operation);
   }
 
   get #unknownHead(): number {
