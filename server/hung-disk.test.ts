@@ -79,3 +79,22 @@ test('a write whose disk never answers ends as unknown, others with it, and read
   // What was unknown took effect, as it may.
   expect(textOf(await served.ask(node, 'GET', 'kv/b'))).toMatch(/^200 .*"v":"during"/);
 });
+
+test('a read that counts the use of its token waits for the disk no longer than a write', async () => {
+  cluster = await ServingCluster.formed(1, {
+    config: 'default_max_request_duration = "1s"\n',
+    wrapStorage: (_id, storage) => disk.under(storage),
+  });
+  const served = cluster;
+  const node = await served.active();
+  const created = await served.ask(node, 'POST', 'auth/token/create', { num_uses: 5 });
+  const { auth } = JSON.parse(String(created.body)) as { auth: { client_token: string } };
+  served.rootToken = auth.client_token;
+  expect((await served.ask(node, 'GET', 'auth/token/lookup-self')).status).toBe(200);
+
+  disk.hang();
+  const startMs = performance.now();
+  const answer = await served.ask(node, 'GET', 'auth/token/lookup-self');
+  expect(textOf(answer)).toMatch(/^504 .*outcome is unknown/);
+  expect(performance.now() - startMs).toBeGreaterThan(990);
+});

@@ -6,16 +6,11 @@ import { ServerError } from '../errors.ts';
  * Rejects with `outcome-unknown` when time is up, as where a disk never answers: what was begun
  * goes on, and whether it takes effect is not known. Nothing of it reaches the client any more.
  */
-export async function withinDeadline<T>(begun: Promise<T>, timeoutMs: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const overdue = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(overdueError(timeoutMs)), timeoutMs);
+export function withinDeadline<T>(begun: Promise<T>, timeoutMs: number): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => reject(overdueError(timeoutMs)), timeoutMs);
+    begun.then(resolve, reject).finally(() => clearTimeout(timer));
   });
-  try {
-    return await Promise.race([begun, overdue]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function overdueError(timeoutMs: number): ServerError {

@@ -34,7 +34,7 @@ export type Forwarding = {
 export type ForwardingLimits = {
   /** How long a request waits for a leader to appear. */
   readonly leaderWaitMs: number;
-  /** How long one request may take that was forwarded, or that writes here. */
+  /** How long one request may take that was forwarded, or that may write here. */
   readonly requestMs: number;
 };
 

@@ -211,11 +211,15 @@ export class RequestHandler {
     return { status, headers, body: envelope(call.id, response, isInjected(target.path)) };
   }
 
-  /** Reads wait for nothing that could be stuck, and what is streamed takes as long as it takes. */
-  #handled(call: LogicalCall, { method, stream }: Incoming): Promise<LogicalResponse | undefined> {
+  /**
+   * Where nothing is written a value waits for nothing that could be stuck; on the active node it may
+   * wait until the use of a limited token is counted. What is streamed takes as long as it takes.
+   */
+  #handled(call: LogicalCall, { stream }: Incoming): Promise<LogicalResponse | undefined> {
     const { core, forwarding } = this.#options;
     const handled = core.handleRequest(call);
-    if (isReadMethod(method) || stream !== undefined) return handled;
+    const isPlainRead = call.operation === 'read' && this.#isStandby();
+    if (isPlainRead || stream !== undefined) return handled;
     return withinDeadline(handled, forwarding.limits.requestMs);
   }
 
