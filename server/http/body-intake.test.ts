@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
-import type { ClientRequest, IncomingMessage, Server } from 'node:http';
+import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { isServerError } from '../errors.ts';
@@ -17,15 +17,17 @@ let server: Server;
 let settled: string[];
 let releases: (() => void)[];
 let clients: ClientRequest[];
+let isAnswering: boolean;
 
 beforeEach(async () => {
   intake = new BodyIntake(LIMITS);
   settled = [];
   releases = [];
   clients = [];
+  isAnswering = true;
   server = createServer((incoming, response) => {
     const announced = Number(incoming.headers['content-length'] ?? -1);
-    void received(incoming, announced).then(() => response.end());
+    void received(incoming, announced).then(() => isAnswering && response.end());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -85,6 +87,23 @@ test('what has come of bodies that are not whole counts, and goes with its clien
   for (const client of slow) client.destroy();
   await until(() => settled.length === 4);
   expect(settled.slice(1)).toEqual(['other', 'other', 'other']);
+  expect(intake.heldBytes).toBe(0);
+});
+
+test('a body is held for as long as it is used, whatever becomes of its client', async () => {
+  isAnswering = false;
+  const client = put(BODY.length);
+  const isGone = new Promise((resolve) => {
+    server.once('request', (_incoming, response: ServerResponse) =>
+      response.once('close', resolve),
+    );
+  });
+  client.end(BODY);
+  await until(() => settled.length === 1);
+  client.destroy();
+  await isGone;
+  expect(intake.heldBytes).toBe(BODY.length);
+  releases[0]?.();
   expect(intake.heldBytes).toBe(0);
 });
 
