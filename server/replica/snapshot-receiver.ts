@@ -143,7 +143,7 @@ export class SnapshotReceiver {
       await spool.finish();
     } catch (error) {
       // Only what can become right is worth keeping.
-      if (error instanceof FrameError) await rm(part, { force: true });
+      if (error instanceof FrameError || !spool.isSound) await rm(part, { force: true });
       throw error;
     } finally {
       await spool.close();
@@ -205,6 +205,7 @@ class Spool {
   readonly #hash: Hash;
   #size: number;
   #unsynced = 0;
+  #isSound = true;
 
   private constructor(
     file: FileHandle,
@@ -238,6 +239,11 @@ class Spool {
     return this.#size;
   }
 
+  /** After a failed sync the next one would report success for what the kernel has dropped. */
+  get isSound(): boolean {
+    return this.#isSound;
+  }
+
   get isFull(): boolean {
     return this.#manifest.size <= this.#size;
   }
@@ -249,12 +255,12 @@ class Spool {
     if (this.#manifest.size < this.#size + frame.bytes.length) {
       throw new FrameError('more bytes than were announced');
     }
-    await this.#file.writeFile(frame.bytes);
+    await this.#guarded(() => this.#file.writeFile(frame.bytes));
     this.#hash.update(frame.bytes);
     this.#size += frame.bytes.length;
     this.#unsynced += frame.bytes.length;
     if (this.#unsynced < SYNC_BYTES) return;
-    await this.#file.datasync();
+    await this.#guarded(() => this.#file.datasync());
     this.#unsynced = 0;
   }
 
@@ -262,7 +268,13 @@ class Spool {
     const isEqual =
       this.#size === this.#manifest.size && this.#hash.digest().equals(this.#manifest.sha256);
     if (!isEqual) throw new FrameError('size or digest differ');
-    await this.#file.sync();
+    await this.#guarded(() => this.#file.sync());
+  }
+
+  async #guarded(action: () => Promise<void>): Promise<void> {
+    this.#isSound = false;
+    await action();
+    this.#isSound = true;
   }
 
   close(): Promise<void> {

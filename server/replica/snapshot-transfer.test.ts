@@ -1,6 +1,7 @@
 /** Sender and receiver over plain sockets, without raft around them. */
 
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -196,6 +197,24 @@ test('a lost connection costs what was on its way, not what had arrived', async 
   expect(builder.statistics().count).toBe(1);
   expect(n2.installed[0]?.message.snapshot.lastIncludedIndex).toBe(10);
   expect(n2.installed[0]?.bytes.length).toBe((await exported()).length);
+});
+
+test('what a disk may have lost is not gone on with', async () => {
+  const n2 = await follower('n2');
+  const { sender: leader, done } = sender({ n2 });
+  const file = await open(join(directory, 'any'), 'w');
+  const handles = Object.getPrototypeOf(file) as FileHandle;
+  await file.close();
+  n2.onBytes = () => {
+    n2.onBytes = () => undefined;
+    const failing = vi.spyOn(handles, 'sync').mockRejectedValueOnce(new Error('EIO'));
+    ends.push(() => failing.mockRestore());
+  };
+  leader.send(announcement('n2'));
+  expect(await done(1)).toEqual(['n2 failed']);
+  expect(await n2.files()).toEqual([]);
+  leader.send(announcement('n2'));
+  expect(await done(2)).toEqual(['n2 failed', 'n2 ok']);
 });
 
 test('what was begun is thrown away when another snapshot is offered', async () => {
