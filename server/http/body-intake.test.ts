@@ -1,7 +1,10 @@
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { ClientRequest, IncomingMessage, Server, ServerResponse } from 'node:http';
+import { connect } from 'node:net';
 import type { AddressInfo } from 'node:net';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { isServerError } from '../errors.ts';
 import { BodyIntake } from './body-intake.ts';
@@ -105,6 +108,28 @@ test('a body is held for as long as it is used, whatever becomes of its client',
   expect(intake.heldBytes).toBe(BODY.length);
   releases[0]?.();
   expect(intake.heldBytes).toBe(0);
+});
+
+test('a body that comes byte by byte costs no more than its bytes', async () => {
+  const count = 100_000;
+  intake = new BodyIntake({ bodyBytesMax: count, heldBytesMax: count });
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  client.on('error', () => undefined);
+  await once(client, 'connect');
+  collect();
+  const before = process.memoryUsage().heapUsed;
+  client.write('PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n');
+  for (let sent = 0; sent < count; sent += 1_000) {
+    client.write('1\r\nx\r\n'.repeat(1_000));
+    await until(() => intake.heldBytes === sent + 1_000);
+  }
+  collect();
+  expect(process.memoryUsage().heapUsed - before).toBeLessThan(30 * count);
+  client.end('0\r\n\r\n');
+  await until(() => settled.length === 1);
+  expect(settled).toEqual([`${count} bytes`]);
 });
 
 test('a client that must come again is told when', async () => {

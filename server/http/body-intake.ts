@@ -10,6 +10,12 @@ import { EMPTY_BODY } from './exchange.ts';
 /** Held at one time: received, and of requests that have not been answered. */
 export const HELD_BODY_BYTES_MAX = 256 * 1024 * 1024;
 
+/**
+ * A client may send its body byte by byte, and a chunk of one byte takes two hundred: so many are
+ * put together.
+ */
+const LOOSE_CHUNKS_MAX = 1024;
+
 export type BodyLimits = {
   readonly bodyBytesMax: number;
   readonly heldBytesMax: number;
@@ -40,7 +46,7 @@ export class BodyIntake {
   receive(request: IncomingMessage, announcedBytes: number): Promise<HeldBody> {
     const { bodyBytesMax, heldBytesMax } = this.#limits;
     return new Promise((resolve, reject) => {
-      const chunks: Buffer[] = [];
+      const parts = new Parts();
       let size = 0;
       const release = (): void => {
         this.#heldBytes -= size;
@@ -49,7 +55,7 @@ export class BodyIntake {
       const refuse = (error: ServerError): void => {
         request.off('data', onData);
         release();
-        chunks.length = 0;
+        parts.clear();
         reject(error);
       };
       const onData = (chunk: Buffer): void => {
@@ -57,7 +63,7 @@ export class BodyIntake {
         this.#heldBytes += chunk.length;
         if (bodyBytesMax < size) refuse(bodyTooLarge());
         else if (heldBytesMax < this.#heldBytes) refuse(tooManyBodies());
-        else chunks.push(chunk);
+        else parts.add(chunk);
       };
       if (bodyBytesMax < announcedBytes) {
         reject(bodyTooLarge());
@@ -69,12 +75,32 @@ export class BodyIntake {
         return;
       }
       request.on('data', onData);
-      request.once('end', () => {
-        const [first = EMPTY_BODY, ...rest] = chunks;
-        resolve({ body: rest.length === 0 ? first : Buffer.concat(chunks, size), release });
-      });
+      request.once('end', () => resolve({ body: parts.take(), release }));
       request.once('error', () => refuse(new ServerError('invalid-request', 'error reading data')));
     });
+  }
+}
+
+class Parts {
+  #joined: Buffer[] = [];
+  #loose: Buffer[] = [];
+
+  add(chunk: Buffer): void {
+    this.#loose.push(chunk);
+    if (this.#loose.length < LOOSE_CHUNKS_MAX) return;
+    this.#joined.push(Buffer.concat(this.#loose));
+    this.#loose = [];
+  }
+
+  take(): Buffer {
+    const [first = EMPTY_BODY, ...rest] = [...this.#joined, ...this.#loose];
+    this.clear();
+    return rest.length === 0 ? first : Buffer.concat([first, ...rest]);
+  }
+
+  clear(): void {
+    this.#joined = [];
+    this.#loose = [];
   }
 }
 
