@@ -14,7 +14,7 @@ import { createInlineRaft } from '../../../server/replica/inline-raft.ts';
 import { openReplicaStorage } from '../../../server/replica/replica-storage.ts';
 import { openReplica } from '../../../server/replica/replica.ts';
 import { replicaSettings } from '../../../server/replica/settings.ts';
-import { OPTIONS, putOf, type Stages } from './restart.ts';
+import { OPTIONS, laterPutOf, type Stages } from './restart.ts';
 
 const SILENT = { info() {}, warn() {}, error() {} };
 
@@ -55,8 +55,9 @@ async function measure(directory: string, entries: number): Promise<Stages> {
   await replica.replication.start(credentials);
   const { physical } = replica;
   assert(await physical.awaitApplied(entries, 60_000), 'the log was not replayed');
-  const last = putOf(entries);
-  assert(physical.get(last.key) !== undefined, 'a key is not served');
+  const last = laterPutOf(entries);
+  const served = physical.get(last.key);
+  assert(served !== undefined && last.value.equals(served), 'the last entry is not served');
   const { user, system } = process.cpuUsage();
   return { loadedMs, storeMs, logMs, servingMs: performance.now(), cpuMs: (user + system) / 1000 };
 }

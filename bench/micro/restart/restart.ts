@@ -47,6 +47,7 @@ export const VALUE_BYTES = 300;
 export const OPTIONS = { nodeId: 'n1', logThread: 'worker', fsmMode: 'overlay' } as const;
 const PROGRAM = fileURLToPath(new URL('./measured-node.js', import.meta.url));
 const BATCH = 2_000;
+const RESTART_MS_MAX = 120_000;
 const SERVERS = ['n1', 'n2', 'n3'].map((id) => {
   return { id, address: '127.0.0.1:1', suffrage: 'voter' as const };
 });
@@ -95,14 +96,20 @@ async function build(directory: string, keys: number, entries: number): Promise<
   await log.close();
 }
 
-export function putOf(number: number): StoreOperation {
+/** What the store is filled with. */
+function putOf(number: number): StoreOperation {
   const key = `logical/5f0c1c1e-3a51-4d5c-8b0f-2f6a1e0b7c55/key-${number}`;
   return { kind: 'put', key, value: Buffer.alloc(VALUE_BYTES, number) };
 }
 
+/** What the entry at an index puts: another value, so that one who did not apply it is found out. */
+export function laterPutOf(index: number): { readonly key: string; readonly value: Buffer } {
+  return { key: putOf(index).key, value: Buffer.alloc(VALUE_BYTES, index + 1) };
+}
+
 function entriesFrom(first: number, count: number): Entry[] {
   return Array.from({ length: count }, (_, i): Entry => {
-    const command = encodeCommand([putOf(first + i)]);
+    const command = encodeCommand([{ kind: 'put', ...laterPutOf(first + i) }]);
     return { index: first + i, term: 1, kind: 'command', command };
   });
 }
@@ -112,7 +119,9 @@ async function applyAll(directory: string, entries: number): Promise<void> {
   const { store } = await openReplicaStorage(directory, OPTIONS);
   for (let first = 2; first <= entries; first += BATCH) {
     const count = Math.min(BATCH, entries - first + 1);
-    const puts = Array.from({ length: count }, (_, i) => putOf(first + i));
+    const puts = Array.from({ length: count }, (_, i): StoreOperation => {
+      return { kind: 'put', ...laterPutOf(first + i) };
+    });
     await store.apply(puts, { ...store.position(), lastIncludedIndex: first + count - 1 });
     store.publish();
   }
@@ -128,8 +137,10 @@ function restartEach(directory: string, entries: number, rounds: number): Stages
     const child = spawnSync(process.execPath, [PROGRAM, copy, String(entries)], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'inherit'],
+      timeout: RESTART_MS_MAX,
+      killSignal: 'SIGKILL',
     });
-    assert.equal(child.status, 0, 'a restart failed');
+    assert.equal(child.status, 0, 'a restart failed, or took too long');
     stages.push(JSON.parse(child.stdout) as Stages);
     rmSync(copy, { recursive: true });
   }
