@@ -132,6 +132,22 @@ test('a body that comes byte by byte costs no more than its bytes', async () => 
   expect(settled).toEqual([`${count} bytes`]);
 });
 
+/** Over HTTP, with room for one body of `write`. */
+async function served(node: Node): Promise<HttpServer> {
+  const http = createHttpServer({
+    ...{ host: '127.0.0.1', port: 0, tls: undefined, maxConnections: 10 },
+    ...{ maxRequestSize: 100, heldBodyBytesMax: 2 },
+    handler: node.handler(),
+  });
+  await http.listen();
+  return http;
+}
+
+function write(http: HttpServer): Promise<Response> {
+  const url = `http://127.0.0.1:${http.port()}/v1/secret/a`;
+  return fetch(url, { method: 'PUT', body: '{}' });
+}
+
 test('a client that must come again is told when', async () => {
   const node = new Node();
   let answer = (): void => undefined;
@@ -139,18 +155,8 @@ test('a client that must come again is told when', async () => {
     answer = () => resolve(undefined);
   });
   node.respond = () => released;
-  const http: HttpServer = createHttpServer({
-    host: '127.0.0.1',
-    port: 0,
-    tls: undefined,
-    maxRequestSize: 100,
-    heldBodyBytesMax: 2,
-    maxConnections: 10,
-    handler: node.handler(),
-  });
-  await http.listen();
-  const send = (): Promise<Response> =>
-    fetch(`http://127.0.0.1:${http.port()}/v1/secret/a`, { method: 'PUT', body: '{}' });
+  const http = await served(node);
+  const send = (): Promise<Response> => write(http);
   const first = send();
   await until(() => node.calls.length === 1);
   const refused = await send();
@@ -159,5 +165,21 @@ test('a client that must come again is told when', async () => {
   answer();
   expect((await first).status).toBe(204);
   expect((await send()).status).toBe(204);
+  await http.close();
+});
+
+test('the body of a request that was given up is held until what it began has ended', async () => {
+  const node = new Node();
+  node.requestMs = 20;
+  let end = (): void => undefined;
+  node.respond = () => new Promise((resolve) => (end = () => resolve(undefined)));
+  const http = await served(node);
+  const send = (): Promise<Response> => write(http);
+  expect((await send()).status).toBe(504);
+  expect((await send()).status).toBe(503);
+  end();
+  expect((await send()).status).toBe(504);
+  expect(node.calls).toHaveLength(2);
+  end();
   await http.close();
 });

@@ -7,7 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import { ServerError } from '../errors.ts';
 import { EMPTY_BODY } from './exchange.ts';
 
-/** Held at one time: received, and of requests that have not been answered. */
+/** Held at one time: received, and of requests that have not ended, be they answered or not. */
 export const HELD_BODY_BYTES_MAX = 256 * 1024 * 1024;
 
 /**

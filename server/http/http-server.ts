@@ -13,7 +13,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
-import { BodyIntake } from './body-intake.ts';
+import { BodyIntake, type HeldBody } from './body-intake.ts';
 import { EMPTY_BODY, type Answer, type Incoming } from './exchange.ts';
 import { newRequestId } from './request-handler.ts';
 import { readHead, type RequestHead } from './request-head.ts';
@@ -27,7 +27,7 @@ export type HttpServerOptions = {
   /** PEM. */
   readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
   readonly maxRequestSize: number;
-  /** Of the bodies of all requests that have not been answered. */
+  /** Of the bodies of all requests that have not ended: one given up with 504 may go on. */
   readonly heldBodyBytesMax: number;
   readonly maxConnections: number;
   readonly handler: {
@@ -77,9 +77,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       readonly head: RequestHead;
       readonly body: Buffer;
       readonly stream?: AsyncIterable<Uint8Array>;
+      readonly outlivedBy?: (begun: Promise<unknown>) => void;
     },
   ): Promise<void> => {
-    const { method, head, body, stream } = received;
+    const { method, head, body, stream, outlivedBy } = received;
     const incoming: Incoming = {
       id: newRequestId(),
       method,
@@ -88,6 +89,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       head,
       body,
       stream,
+      ...(outlivedBy === undefined ? {} : { outlivedBy }),
       remoteAddress: request.socket.remoteAddress ?? '',
       isForwarded: false,
     };
@@ -96,6 +98,24 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     if (stream !== undefined && !request.complete) sendAndLinger(request, response, result);
     else await send(response, result);
     inFlight -= 1;
+  };
+
+  const answerHeld = async (
+    request: IncomingMessage,
+    response: ServerResponse,
+    received: { readonly method: string; readonly head: RequestHead; readonly held: HeldBody },
+  ): Promise<void> => {
+    const { method, head, held } = received;
+    let begun: Promise<unknown> | undefined;
+    const outlivedBy = (it: Promise<unknown>): void => {
+      begun = it;
+    };
+    try {
+      await answer(request, response, { method, head, body: held.body, outlivedBy });
+      await begun?.catch(() => undefined);
+    } finally {
+      held.release();
+    }
   };
 
   const refuse = (request: IncomingMessage, response: ServerResponse, error: unknown): void => {
@@ -125,7 +145,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       return;
     }
     bodies.receive(request, head.contentLength).then(
-      ({ body, release }) => answer(request, response, { method, head, body }).finally(release),
+      (held) => answerHeld(request, response, { method, head, held }),
       (error: unknown) => refuse(request, response, error),
     );
   });

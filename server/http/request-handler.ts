@@ -215,12 +215,13 @@ export class RequestHandler {
    * Where nothing is written a value waits for nothing that could be stuck; on the active node it may
    * wait until the use of a limited token is counted. What is streamed takes as long as it takes.
    */
-  #handled(call: LogicalCall, { stream }: Incoming): Promise<LogicalResponse | undefined> {
+  #handled(call: LogicalCall, incoming: Incoming): Promise<LogicalResponse | undefined> {
+    const { stream, outlivedBy } = incoming;
     const { core, forwarding } = this.#options;
     const handled = core.handleRequest(call);
     const isPlainRead = call.operation === 'read' && this.#isStandby();
     if (isPlainRead || stream !== undefined) return handled;
-    return withinDeadline(handled, forwarding.limits.requestMs);
+    return withinDeadline(handled, forwarding.limits.requestMs, outlivedBy);
   }
 
   #data(incoming: Incoming, target: RequestTarget): JsonObject {

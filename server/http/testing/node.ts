@@ -39,6 +39,7 @@ export class Node {
   leader: Leader | undefined = ACTIVE;
   applied = 10;
   appliedAfterWait = 10;
+  requestMs = 90_000;
   respond: (call: LogicalCall) => LogicalResponse | undefined | Promise<undefined> = () => ({
     data: { a: 1 },
   });
@@ -110,7 +111,7 @@ export class Node {
           this.leaderListeners.add(listener);
           return () => this.leaderListeners.delete(listener);
         },
-        limits: { leaderWaitMs: 60_000, requestMs: 90_000 },
+        limits: { leaderWaitMs: 60_000, requestMs: this.requestMs },
       },
       settings: { ...SETTINGS, ...settings },
       openMetrics: undefined,
