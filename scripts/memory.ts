@@ -46,7 +46,7 @@ const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '10' },
     'warm-minutes': { type: 'string', default: '3' },
-    rate: { type: 'string', default: '800' },
+    rate: { type: 'string', default: '500' },
     'value-bytes': { type: 'string', default: '1024' },
     'fsm-mode': { type: 'string', default: 'overlay' },
     samples: { type: 'string' },
