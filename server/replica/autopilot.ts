@@ -10,6 +10,7 @@ import type { AutopilotConfiguration, AutopilotServer, AutopilotState } from '..
 import type { NodeId, Server } from '../raft/message.ts';
 import { Quorum, quorumSize } from '../raft/quorum.ts';
 import type { RaftStatus } from '../raft/raft.ts';
+import { LogExtents } from './log-extents.ts';
 import { TICK_MS } from './tick-schedule.ts';
 
 /** OpenBao's defaults. */
@@ -36,9 +37,6 @@ export type Observation = {
   isNonVoter(id: NodeId): boolean;
 };
 
-/** What the leader's log had at its end, and when. */
-type Extent = { readonly nowMs: number; readonly lastIndex: number };
-
 type Seen = { readonly isHealthy: boolean; readonly sinceMs: number };
 
 /** The memory of one leadership: since when each server is as it is. */
@@ -46,8 +44,7 @@ export class HealthWatch {
   readonly #term: number;
   readonly #firstMs: number;
   #seen: ReadonlyMap<NodeId, Seen> = new Map();
-  /** Ascending; the first is the last of those that are old enough to be asked for. */
-  #extents: readonly Extent[] = [];
+  readonly #extents = new LogExtents();
 
   constructor({ nowMs, raft }: Pick<Observation, 'nowMs' | 'raft'>) {
     this.#term = raft.currentTerm;
@@ -78,11 +75,9 @@ export class HealthWatch {
 
   /** What every state machine should have made durable by now; 0 while that is not known. */
   #dueIndex({ nowMs, raft, configuration }: Observation): number {
-    const dueMs = nowMs - configuration.lastContactThresholdMs;
-    const extents = [...this.#extents, { nowMs, lastIndex: raft.lastIndex }];
-    const firstKept = extents.findLastIndex((extent) => extent.nowMs <= dueMs);
-    this.#extents = extents.slice(Math.max(0, firstKept));
-    return firstKept === -1 ? 0 : (extents[firstKept]?.lastIndex ?? 0);
+    const { lastContactThresholdMs } = configuration;
+    this.#extents.add({ atMs: nowMs, lastIndex: raft.lastIndex }, lastContactThresholdMs);
+    return this.#extents.lastIndexAt(nowMs - lastContactThresholdMs);
   }
 
   /**
