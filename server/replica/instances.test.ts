@@ -101,6 +101,26 @@ test('a node that still counts on the old disk catches up with the new one as it
   }
 });
 
+test('a new disk that catches up from before its predecessor was removed goes on', async () => {
+  // The log leads it past the configuration of the old disk, in more than one turn.
+  const cluster = await ReplicaCluster.formed(3);
+  try {
+    const leader = await cluster.leader();
+    const replaced = cluster.members().find((member) => member !== leader);
+    if (replaced === undefined) throw new Error('the leader is alone');
+    for (let number = 0; number < 40; number += 1) {
+      await put(leader, `big/${number}`, 'x'.repeat(500_000));
+    }
+    await cluster.setAside(replaced.id, 'old');
+    const fresh = await cluster.join(replaced.id);
+    const index = await put(leader, 'a', 'after');
+    expect(await getAt(fresh, 'a', index)).toBe('after');
+    expect(fresh.failures).toEqual([]);
+  } finally {
+    await cluster.close();
+  }
+});
+
 test('neither a restored state nor the snapshot of a peer changes whose disk it is', async () => {
   const settings = { trailingLogs: 0, trailingBytesMax: 4_000 };
   const cluster = await ReplicaCluster.formed(3, { settings });
@@ -283,9 +303,17 @@ describe('between transports', () => {
 
   test('a node whose own configuration names another disk knows enough', async () => {
     const { two, n2 } = await pair(40, 40);
+    n2.transport.reconfigured();
     add(two, 'n2', n2.address, 'C');
     n2.transport.reconfigured();
     expect(n2.replaced.count).toBe(1);
+  });
+
+  test('a disk before it, by a configuration on the way to its own, is not another', async () => {
+    const { two, n2 } = await pair(40, 40);
+    add(two, 'n2', n2.address, 'earlier');
+    n2.transport.reconfigured();
+    expect(n2.replaced.count).toBe(0);
   });
 });
 

@@ -97,11 +97,14 @@ export class Transport {
   readonly #dirty = new Set<PeerLanes>();
   readonly #callers: Callers;
   #isClosed = false;
+  /** By a configuration that was applied here, with this very disk. */
+  #wasMember = false;
 
   constructor(options: TransportOptions) {
     this.#options = options;
     this.#callers = new Callers(options.membership);
     this.#refusals = new RefusalLog((fields, event) => options.logger.warn(fields, event));
+    this.#reconsiderOwn();
   }
 
   /**
@@ -121,11 +124,20 @@ export class Transport {
 
   /** To be called after each turn in which another configuration took effect. */
   reconfigured(): void {
-    const { membership, nodeId, instance, onReplaced } = this.#options;
-    const own = membership.serverOf(nodeId)?.instance;
-    if (own !== undefined && own !== instance) onReplaced();
+    this.#reconsiderOwn();
     for (const caller of this.#callers.reconsider()) disconnect(caller);
     for (const id of this.#peers.keys()) this.#realign(id);
+  }
+
+  /**
+   * Another disk under this node's id came later only if this one was a member before: a new one
+   * catches up through the configurations of those before it.
+   */
+  #reconsiderOwn(): void {
+    const { membership, nodeId, instance, onReplaced } = this.#options;
+    const own = membership.serverOf(nodeId)?.instance;
+    if (own === instance) this.#wasMember = true;
+    else if (own !== undefined && this.#wasMember) onReplaced();
   }
 
   /** Writes what was sent since the last flush, as one write per peer. */
