@@ -414,3 +414,33 @@ test('the commit of a single write is told in the turn that hears of it', async 
   await acknowledge(harness, 2);
   expect(appendsToN2(harness)).toEqual([{ entries: 0, leaderCommit: 2 }]);
 });
+
+test.each([
+  { name: 'alone', voters: ['n1'], committed: 6 },
+  { name: 'whose peers are silent', voters: ['n1', 'n2', 'n3'], committed: 3 },
+])('a leader $name comes to rest, whatever it has committed', async ({ voters, committed }) => {
+  let turns = 0;
+  const clock: Clock = {
+    ...systemClock,
+    every: () => () => undefined,
+    nextTurn: (action) => {
+      turns += 1;
+      systemClock.nextTurn(action);
+    },
+  };
+  const harness = start(voters, 1_000, clock);
+  await lead(harness);
+  if (voters.length > 1) await acknowledge(harness, 1);
+  submit(harness, 5);
+  await settle();
+  for (const append of harness.appends.splice(0)) append.done();
+  await settle();
+  // The last that is heard: what it commits is told to those who do not answer, and that is all.
+  if (voters.length > 1) await acknowledge(harness, committed);
+  await settle();
+  expect(harness.applied.at(-1)?.index).toBe(committed);
+  const before = turns;
+  await settle();
+  expect(turns).toBe(before);
+  expect(harness.failures).toEqual([]);
+});
