@@ -74,6 +74,10 @@ async function talk(socket: Socket, text: string, last?: string): Promise<string
   return received;
 }
 
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
 const open = (server: HttpServer): Socket => connect(server.port(), '127.0.0.1');
 
 function request(method: string, path: string, rest = '', body = ''): string {
@@ -112,6 +116,33 @@ describe('requests', () => {
     const text = ['/1', '/2', '/3'].map((path) => request('GET', path)).join('');
     const received = await talk(open(await listen()), text, '<GET /3 >');
     expect(received.match(/<[^>]*>/g)).toEqual(['<GET /1 >', '<GET /2 >', '<GET /3 >']);
+  });
+
+  test('so many requests of one connection are under way, and as many again when they were answered', async () => {
+    const { handle, release } = held();
+    const server = await listen({ handler: { handle, errorAnswer } });
+    const socket = open(server);
+    const text = request('GET', '/a').repeat(256);
+    let received = '';
+    socket.on('data', (chunk: Buffer) => (received += chunk.toString()));
+    const answers = (): number => received.split('<GET').length - 1;
+    socket.write(text);
+    await until(() => server.inFlight() === 256);
+    release();
+    await until(() => answers() === 256);
+    socket.write(text);
+    await until(() => answers() === 512);
+    expect(server.inFlight()).toBe(0);
+    socket.destroy();
+  });
+
+  test('a connection with one request more is cut off, and what came with it is not begun', async () => {
+    const { handle, release } = held();
+    const server = await listen({ handler: { handle, errorAnswer } });
+    expect(await talk(open(server), request('GET', '/a').repeat(1_000))).toBe('');
+    expect(server.inFlight()).toBe(256);
+    release();
+    await until(() => server.inFlight() === 0);
   });
 
   test('204 has neither body nor length', async () => {

@@ -9,7 +9,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 
@@ -60,6 +60,14 @@ const STREAMED = /^\/v1\/sys\/storage\/raft\/snapshot(?:-force)?(?:\?|$)/;
 const LINGER_MS = 500;
 const LINGER_BYTES_MAX = 64 * 1024 * 1024;
 
+/**
+ * Of one connection, under way at once. Node reads on however many are not answered, so a client
+ * that asks for ever and waits for nothing would fill the memory; it is cut off.
+ */
+const PIPELINED_MAX = 256;
+
+type Connection = Socket & { underWay?: number };
+
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { handler } = options;
   const bodies = new BodyIntake({
@@ -68,6 +76,24 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
   let inFlight = 0;
   let isClosing = false;
+
+  const enter = (connection: Connection): boolean => {
+    // What was read together with one request too many.
+    if (connection.destroyed) return false;
+    const underWay = (connection.underWay ?? 0) + 1;
+    if (PIPELINED_MAX < underWay) {
+      connection.destroy();
+      return false;
+    }
+    connection.underWay = underWay;
+    inFlight += 1;
+    return true;
+  };
+
+  const leave = ({ socket }: { readonly socket: Connection }): void => {
+    socket.underWay = (socket.underWay ?? 0) - 1;
+    inFlight -= 1;
+  };
 
   const answer = async (
     request: IncomingMessage,
@@ -97,7 +123,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     if (isClosing) result.headers.push('Connection', 'close');
     if (stream !== undefined && !request.complete) sendAndLinger(request, response, result);
     else await send(response, result);
-    inFlight -= 1;
+    leave(request);
   };
 
   const answerHeld = async (
@@ -121,11 +147,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const refuse = (request: IncomingMessage, response: ServerResponse, error: unknown): void => {
     const result = handler.errorAnswer(error, newRequestId());
     sendAndLinger(request, response, result);
-    inFlight -= 1;
+    leave(request);
   };
 
   const server = listener(options, (request, response) => {
-    inFlight += 1;
+    if (!enter(request.socket)) return;
     const method = methodOf(request);
     let head: RequestHead;
     try {
