@@ -261,7 +261,8 @@ export class Session implements RunningRaft {
     if (this.#isReplaced) return;
     this.#isReplaced = true;
     const { nodeId, instance, logger } = this.#options;
-    const reason = `node ${nodeId} joined anew with another disk; this one is of no use any more`;
+    // In the error, too: from a thread of its own, what is logged last may come too late.
+    const reason = `this node was replaced: ${nodeId} joined anew with another disk`;
     logger.error({ nodeId, instance, reason }, 'node was replaced');
     this.#driver.stop();
     this.#events.onFatal(new ServerError('refused', reason));
