@@ -26,7 +26,7 @@ export type LoadOptions = {
 export type PeerCommand =
   | { readonly do: 'bootstrap'; readonly id: string }
   | { readonly do: 'add'; readonly id: string; readonly address: string }
-  | { readonly do: 'start' | 'voters' | 'marks' | 'cpu' }
+  | { readonly do: 'start' | 'voters' | 'marks' | 'cpu' | 'syncs' }
   | { readonly do: 'fill'; readonly keys: number; readonly bytes: number }
   | { readonly do: 'pace'; readonly ratePerSecond: number }
   | { readonly do: 'remove'; readonly id: string }
@@ -101,6 +101,11 @@ export class PeerCluster {
       const last = applied.slice(1).map((marks) => marks[mark] ?? Infinity);
       return Math.max(...last) - ackUs;
     });
+  }
+
+  /** How long each sync of the leader's log has taken since the last call; of slow disks only. */
+  async syncsUs(): Promise<readonly number[]> {
+    return (await this.leader().ask({ do: 'syncs' })) as readonly number[];
   }
 
   /** CPU so far, in microseconds: the leader's, then the mean of the followers'. */

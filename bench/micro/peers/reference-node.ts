@@ -37,6 +37,9 @@ const KEYS = 16_384;
 const FILL_KEYS = 500;
 const FILL_WRITES = 8;
 
+/** Those of the log since they were last asked for, where they are slow. */
+const slowSyncsUs: number[] = [];
+
 const [
   id = '',
   directory = '',
@@ -102,8 +105,10 @@ async function openStorage(delayMs: number): Promise<ReplicaStorage> {
   const slowFiles: LogFiles = {
     ...systemFiles,
     datasync: (file) => {
+      const startUs = monotonicUs();
       systemFiles.datasync(file);
       Atomics.wait(clock, 0, 0, delayMs);
+      slowSyncsUs.push(monotonicUs() - startUs);
     },
   };
   return {
@@ -172,6 +177,8 @@ async function carryOut(command: PeerCommand): Promise<unknown> {
       marks.clear();
       return taken;
     }
+    case 'syncs':
+      return slowSyncsUs.splice(0);
     case 'cpu': {
       const { user, system } = process.cpuUsage();
       return user + system;
