@@ -39,7 +39,7 @@ const { values } = parseArgs({
 const fsmMode = values.fsm === 'sync' ? 'sync' : 'overlay';
 /** What a claim names (keys, entries, bytes) is never less: only how often it is measured. */
 const size = values.quick
-  ? { rounds: 6, sliceMs: 400, kills: 5, installs: 1, restarts: 3, seeds: 100 }
+  ? { rounds: 6, sliceMs: 400, kills: 5, installs: 1, restarts: 3, seeds: 300 }
   : { rounds: 8, sliceMs: 1_500, kills: 20, installs: 2, restarts: 5, seeds: 400 };
 
 const directory = mkdtempSync(join(tmpdir(), 'baobench-targets-'));
