@@ -15,7 +15,7 @@ export type Incoming = {
   /** In place of `body`, for the few requests that are too large to be held. */
   readonly stream?: AsyncIterable<Uint8Array> | undefined;
   /** What it began goes on after its answer, and needs the body until then. */
-  readonly outlivedBy?: (begun: Promise<unknown>) => void;
+  readonly outlivedBy?: ((begun: Promise<unknown>) => void) | undefined;
   readonly remoteAddress: string;
   /** Another node forwarded it: it is answered here or nowhere. */
   readonly isForwarded: boolean;

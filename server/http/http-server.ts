@@ -115,7 +115,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       head,
       body,
       stream,
-      ...(outlivedBy === undefined ? {} : { outlivedBy }),
+      outlivedBy,
       remoteAddress: request.socket.remoteAddress ?? '',
       isForwarded: false,
     };

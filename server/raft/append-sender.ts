@@ -17,7 +17,7 @@ export type Peer = {
 
 export class AppendSender {
   /** What servers are told even if it takes an append of its own. */
-  #pushedCommit = 0;
+  #pushedCommit: number;
   readonly #options: ReplicationOptions;
   readonly #term: number;
   readonly #log: Log;
@@ -31,6 +31,8 @@ export class AppendSender {
     this.#term = ground.term;
     this.#log = ground.log;
     this.#outbox = ground.outbox;
+    const { commitNotify } = options;
+    this.#pushedCommit = commitNotify.kind === 'push' && !commitNotify.isGathered ? Infinity : 0;
   }
 
   flush(to: NodeId, peer: Peer, configuration: Configuration): void {
@@ -45,22 +47,19 @@ export class AppendSender {
   }
 
   #isCommitDue({ progress, commitTimerTicks }: Peer): boolean {
-    const { commitNotify } = this.#options;
-    const { commitIndex } = this.#log;
-    if (progress.isPaused || commitIndex <= progress.sentCommit) return false;
-    if (commitNotify.kind === 'piggyback') return commitTimerTicks <= 0;
-    return !commitNotify.isGathered || progress.sentCommit < this.#pushedCommit;
+    if (progress.isPaused || this.#log.commitIndex <= progress.sentCommit) return false;
+    if (this.#options.commitNotify.kind === 'piggyback') return commitTimerTicks <= 0;
+    return progress.sentCommit < this.#pushedCommit;
   }
 
   /** Tells all that is committed by now, see `Raft.pushCommit`. */
   pushCommit(): void {
-    this.#pushedCommit = this.#log.commitIndex;
+    this.#pushedCommit = Math.max(this.#pushedCommit, this.#log.commitIndex);
   }
 
   /** Whether something is committed that is told only with entries, until `pushCommit`. */
   get isCommitHeld(): boolean {
-    const { commitNotify } = this.#options;
-    if (commitNotify.kind === 'piggyback' || !commitNotify.isGathered) return false;
+    if (this.#options.commitNotify.kind === 'piggyback') return false;
     return this.#pushedCommit < this.#log.commitIndex;
   }
 

@@ -78,12 +78,14 @@ export class Callers {
     const caller = this.#callers.get(id);
     if (server === undefined) return caller?.instance ?? '';
     if (server.instance === undefined) return '';
-    return this.#isSuccessorHere(id) && caller !== undefined ? caller.instance : server.instance;
+    return this.isSuccessorMeant(id) && caller !== undefined ? caller.instance : server.instance;
   }
 
   /** Whether the one who is meant is not the one who is configured. */
   isSuccessorMeant(id: NodeId): boolean {
-    return this.#isSuccessorHere(id);
+    const caller = this.#callers.get(id);
+    if (caller === undefined || caller.sockets.size === 0) return false;
+    return this.#standingOf(caller) === 'successor';
   }
 
   /** After a change of the configuration; returns the callers that it replaced, and forgets them. */
@@ -137,12 +139,6 @@ export class Callers {
     // One that was added before there were instances may be any.
     if (server.instance === undefined || server.instance === caller.instance) return 'member';
     return this.#membership.appliedIndex() < caller.memberIndex ? 'successor' : 'replaced';
-  }
-
-  #isSuccessorHere(id: NodeId): boolean {
-    const caller = this.#callers.get(id);
-    if (caller === undefined || caller.sockets.size === 0) return false;
-    return this.#standingOf(caller) === 'successor';
   }
 
   #seniority(caller: Pick<Caller, 'id' | 'instance' | 'memberIndex'>): number {

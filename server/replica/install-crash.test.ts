@@ -24,7 +24,8 @@ import { systemClock } from './clock.ts';
 import { createInlineRaft } from './inline-raft.ts';
 import { openReplicaStorage } from './replica-storage.ts';
 import { replicaSettings } from './settings.ts';
-import { snapshotFileName, syncDirectory } from './snapshot-files.ts';
+import { syncPath } from '../storage/sync-path.ts';
+import { snapshotFileName } from './snapshot-files.ts';
 
 const OLD = position(5);
 const NEW: StorePosition = { ...position(20), lastIncludedTerm: 4 };
@@ -62,7 +63,7 @@ async function install(directory: string): Promise<void> {
   note('c the file is complete');
   renameSync(join(directory, PART), join(directory, COMPLETE));
   note('d the file has its name');
-  await syncDirectory(join(directory, 'snapshots'));
+  await syncPath(join(directory, 'snapshots'));
 
   let removed: () => void = () => undefined;
   const whenRemoved = new Promise<void>((resolve) => (removed = resolve));

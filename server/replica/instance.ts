@@ -10,7 +10,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { syncDirectory } from './snapshot-files.ts';
+import { syncPath } from '../storage/sync-path.ts';
 
 const FILE = 'instance';
 const INSTANCE_BYTES = 16;
@@ -32,8 +32,8 @@ export async function openInstance(logDirectory: string): Promise<string> {
   const instance = randomBytes(INSTANCE_BYTES).toString('hex');
   await writeDurably(`${file}.new`, `${instance}\n`);
   await rename(`${file}.new`, file);
-  await syncDirectory(logDirectory);
-  await syncDirectory(dirname(logDirectory));
+  await syncPath(logDirectory);
+  await syncPath(dirname(logDirectory));
   return instance;
 }
 

@@ -21,6 +21,7 @@
 
 import assert from 'node:assert/strict';
 import type { RecordedRequest, RequestStamp } from '../core/ports.ts';
+import { asBuffer } from '../storage/as-buffer.ts';
 import type { CommandStamp } from '../storage/command.ts';
 import type { StoreOperation } from '../storage/store.ts';
 
@@ -223,8 +224,4 @@ function decodeNumbers(bytes: Uint8Array): number[] {
   return Array.from({ length: buffer.length / U48_BYTES }, (_, i) =>
     buffer.readUIntLE(i * U48_BYTES, U48_BYTES),
   );
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -9,7 +9,7 @@
  * Only the first kind outlives the process that wrote it.
  */
 
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SnapshotMetadata } from '../raft/message.ts';
 
@@ -38,13 +38,4 @@ export async function findSnapshotFiles(directory: string): Promise<SnapshotFile
     else if (/\.(?:part|outgoing)$/.test(name)) await rm(file, { force: true });
   }
   return found;
-}
-
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

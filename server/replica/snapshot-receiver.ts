@@ -23,7 +23,8 @@ import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
 import { encodeControl } from './control-frames.ts';
 import type { ControlFrame, SnapshotManifest } from './control-frames.ts';
-import { snapshotFileName, syncDirectory } from './snapshot-files.ts';
+import { syncPath } from '../storage/sync-path.ts';
+import { snapshotFileName } from './snapshot-files.ts';
 import { PROGRESS_TIMEOUT_MS } from './snapshot-sender.ts';
 import type { ReplicaLogger, SnapshotConnection } from './transport.ts';
 import { decodeFrame } from './wire.ts';
@@ -150,7 +151,7 @@ export class SnapshotReceiver {
     }
     const file = join(directory, snapshotFileName(snapshot, 'snapshot'));
     await rename(part, file);
-    await syncDirectory(directory);
+    await syncPath(directory);
     return file;
   }
 

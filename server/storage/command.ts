@@ -22,6 +22,7 @@
 import assert from 'node:assert/strict';
 import { isUtf8 } from 'node:buffer';
 
+import { asBuffer } from './as-buffer.ts';
 import { FINGERPRINT_BYTES } from './fingerprint.ts';
 import type { StoreOperation } from './store.ts';
 
@@ -317,11 +318,6 @@ function checkedTextBytes(text: string): number {
     throw new RangeError('Cannot encode command: a key is not well-formed Unicode');
   }
   return keyBytes;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  if (bytes instanceof Buffer) return bytes;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function fault(offset: number, reason: string): Error {

@@ -6,6 +6,7 @@
  */
 
 import type { Entry } from '../raft/message.ts';
+import { asBuffer } from './as-buffer.ts';
 import { encodeRecord, readRecord } from './record.ts';
 import type { LogRecord } from './record.ts';
 
@@ -45,7 +46,7 @@ export function encodeEntry(entry: Entry): Buffer {
  * keep it alive, and it must not change afterwards. Throws if any frame is damaged.
  */
 export function decodeEntries(bytes: Uint8Array): Entry[] {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const buffer = asBuffer(bytes);
   const entries: Entry[] = [];
   for (let offset = 0; offset < buffer.length;) {
     const record = readRecord(buffer, offset);

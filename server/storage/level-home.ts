@@ -13,6 +13,7 @@ import { join } from 'node:path';
 
 import { ClassicLevel } from 'classic-level';
 
+import { asBuffer } from './as-buffer.ts';
 import { lockDirectory } from './directory-lock.ts';
 import { checkLevelFiles } from './level-check.ts';
 import { SharedResource } from './shared-resource.ts';
@@ -217,9 +218,4 @@ async function openLevel(
   });
   await level.open();
   return level;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  if (bytes instanceof Buffer) return bytes;
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -11,8 +11,10 @@
  */
 
 import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs';
-import { open, readFile, readdir, rm } from 'node:fs/promises';
+import { readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+
+import { syncPath } from './sync-path.ts';
 
 const STORE_NAME = /^store-(\d+)$/;
 const POINTER = /^(store-\d+)( creating)?\n$/;
@@ -80,13 +82,4 @@ export async function removeStore(directory: string, name: string): Promise<void
 
 function storeName(sequence: number): string {
   return `store-${String(sequence).padStart(6, '0')}`;
-}
-
-async function syncPath(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
