@@ -14,10 +14,10 @@
  * applied what made it a member, nothing is asked of it, and no answer of its counts here.
  */
 
-import type { Socket } from 'node:net';
 import { FrameError } from '../frames.ts';
 import type { NodeId, Server } from '../raft/message.ts';
 import type { Hello } from './control-frames.ts';
+import type { PeerSocket } from './peer-socket.ts';
 
 /** What this node has applied. */
 export type AppliedMembership = {
@@ -33,7 +33,7 @@ export type Caller = {
   /** Which address was configured when the caller introduced itself. */
   configured: string | undefined;
   /** Open connections, by purpose. */
-  readonly sockets: Map<Hello['purpose'], Socket>;
+  readonly sockets: Map<Hello['purpose'], PeerSocket>;
   /** Whether what it answers counts; as of the last configuration. */
   isMember: boolean;
 };

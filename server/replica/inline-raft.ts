@@ -10,6 +10,7 @@ import type { Recovery } from './recovery.ts';
 import type { LogStorage } from './replica-storage.ts';
 import { Session } from './session.ts';
 import type { SessionOptions } from './session.ts';
+import { systemFileOperations } from './file-operations.ts';
 import { findSnapshotFiles } from './snapshot-files.ts';
 import type { PeerNetwork } from './transport.ts';
 
@@ -69,7 +70,7 @@ async function openFiles(
 ): Promise<OpenedFiles> {
   const { log, recovered } = await openLog();
   try {
-    const files = await findSnapshotFiles(snapshotDirectory);
+    const files = await findSnapshotFiles(systemFileOperations, snapshotDirectory);
     const recovery = recover(recovered, position, files);
     const { reset, hardState } = recovery;
     if (reset !== undefined) await log.append({ hardState, reset, entries: [] });

@@ -10,12 +10,14 @@
  * a second of any byte, and a connection that stays silent is given up.
  */
 
-import type { Socket } from 'node:net';
+import type { Clock } from './clock.ts';
+import type { PeerSocket } from './peer-socket.ts';
 
 export type LaneOptions = {
   /** Waiting and in the socket. A single frame always fits into an empty lane. */
   readonly bytesMax: number;
-  dial(): Promise<Socket>;
+  readonly clock: Clock;
+  dial(): Promise<PeerSocket>;
   /** Frames were lost, or may have been. */
   onLoss(): void;
 };
@@ -35,7 +37,7 @@ const SEEN_TIMEOUT_MS = 5 * SEEN_INTERVAL_MS;
 
 export class PeerLane {
   readonly #options: LaneOptions;
-  #socket: Socket | undefined;
+  #socket: PeerSocket | undefined;
   #isDialing = false;
   #isClosed = false;
   #nextDialMs = 0;
@@ -72,7 +74,7 @@ export class PeerLane {
 
   /** Hands on what waits, in as few writes as there is room for, or sees to a connection. */
   flush(): void {
-    const nowMs = performance.now();
+    const nowMs = this.#options.clock.nowMs();
     const socket = this.#socket;
     if (socket === undefined) {
       if (!this.#isDialing) this.#connect(nowMs);
@@ -134,7 +136,7 @@ export class PeerLane {
     );
   }
 
-  #opened(socket: Socket): void {
+  #opened(socket: PeerSocket): void {
     this.#isDialing = false;
     if (this.#isClosed || socket.destroyed) {
       socket.destroy();
@@ -157,7 +159,7 @@ export class PeerLane {
     this.#socket = undefined;
     this.#isDialing = false;
     this.#clear();
-    this.#nextDialMs = performance.now() + this.#backoffMs;
+    this.#nextDialMs = this.#options.clock.nowMs() + this.#backoffMs;
     this.#backoffMs = Math.min(this.#backoffMs * 2, BACKOFF_MS_MAX);
     if (!this.#isClosed) this.#options.onLoss();
   }

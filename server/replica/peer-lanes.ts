@@ -8,9 +8,10 @@
  * on `bulk` is unanswered, those after it follow it there.
  */
 
-import type { Socket } from 'node:net';
 import type { AppendEntriesResponse, Message } from '../raft/message.ts';
+import type { Clock } from './clock.ts';
 import { PeerLane } from './peer-lane.ts';
+import type { PeerSocket } from './peer-socket.ts';
 import { encodeMessage } from './wire.ts';
 
 export type Lane = 'control' | 'bulk';
@@ -29,14 +30,21 @@ export class PeerLanes {
   /** The last append on `bulk` that may be unanswered. */
   #bulkTail: { readonly term: number; readonly lastIndex: number } | undefined;
 
-  constructor(options: { dial(lane: Lane): Promise<Socket>; onLoss(): void }) {
+  constructor(options: {
+    readonly clock: Clock;
+    dial(lane: Lane): Promise<PeerSocket>;
+    onLoss(): void;
+  }) {
+    const { clock } = options;
     this.#control = new PeerLane({
       bytesMax: CONTROL_BYTES_MAX,
+      clock,
       dial: () => options.dial('control'),
       onLoss: options.onLoss,
     });
     this.#bulk = new PeerLane({
       bytesMax: BULK_BYTES_MAX,
+      clock,
       dial: () => options.dial('bulk'),
       onLoss: () => {
         this.#bulkTail = undefined;

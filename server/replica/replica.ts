@@ -39,6 +39,7 @@ import { Quorum } from '../raft/quorum.ts';
 import type { Store } from '../storage/store.ts';
 import { Applier } from './applier.ts';
 import type { Clock } from './clock.ts';
+import { systemFileOperations } from './file-operations.ts';
 import { TenureWatch } from './leadership.ts';
 import { machineStatistics } from './machine-statistics.ts';
 import { Membership } from './membership.ts';
@@ -48,7 +49,7 @@ import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
 import { ReadRounds } from './reads.ts';
 import type { ReadStatistics } from './reads.ts';
 import type { ReplicaSettings } from './settings.ts';
-import { SnapshotBuilder } from './snapshot-builder.ts';
+import { createSnapshotId, SnapshotBuilder } from './snapshot-builder.ts';
 import { createSnapshots } from './snapshots.ts';
 import { restoredIndex } from './state-restore.ts';
 import { statusOf } from './status.ts';
@@ -311,7 +312,7 @@ class Node implements Replica {
   async #start(credentials: ClusterCredentials, founding: readonly Entry[]): Promise<void> {
     if (this.#failure !== undefined) throw this.#failedError();
     assert(this.#raft === undefined, 'the replica is running');
-    const { network, store } = this.#options;
+    const { clock, logger, network, store, snapshotDirectory: directory } = this.#options;
     if (this.#opened === undefined) await this.open();
     const opened = this.#opened;
     assert(opened !== undefined);
@@ -321,9 +322,9 @@ class Node implements Replica {
     this.reads.start();
     const address = this.#options.clusterAddress();
     const builder = new SnapshotBuilder({
-      directory: this.#options.snapshotDirectory,
-      store,
-      logger: this.#options.logger,
+      ...{ clock, logger, store, directory },
+      files: systemFileOperations,
+      createId: createSnapshotId,
     });
     this.#builder = builder;
     this.#raft = await opened.start(

@@ -19,6 +19,7 @@ import type { DurableLog } from '../storage/durable-log.ts';
 import type { Clock } from './clock.ts';
 import { Driver } from './driver.ts';
 import { CatchUpHold } from './catch-up-hold.ts';
+import { systemFileOperations } from './file-operations.ts';
 import type { ConfigureInput, DriverInput } from './driver-input.ts';
 import type { RaftEvents, RunningRaft } from './raft-host.ts';
 import { NO_DURATIONS } from '../storage/durations.ts';
@@ -87,8 +88,8 @@ export class Session implements RunningRaft {
   constructor(options: SessionOptions, events: SessionEvents) {
     this.#options = options;
     this.#events = events;
-    const { position, settings, nodeId, logger } = options;
-    this.#leaderContactMs = options.clock.nowMs();
+    const { clock, position, settings, nodeId, logger } = options;
+    this.#leaderContactMs = clock.nowMs();
     this.#retention = new Retention({
       entriesMax: settings.trailingLogs,
       bytesMax: settings.trailingBytesMax,
@@ -98,10 +99,10 @@ export class Session implements RunningRaft {
     this.#hold = new CatchUpHold(settings.trailingBytesMax * HELD_TRAILS_MAX);
     this.#sender = this.#createSender();
     this.#receiver = new SnapshotReceiver({
+      ...{ clock, nodeId, logger },
+      files: systemFileOperations,
       directory: options.snapshotDirectory,
-      nodeId,
       snapshotBytesMax: settings.snapshotBytesMax,
-      logger,
       onSnapshot: (message, file) =>
         new Promise((done) => this.#enqueue({ kind: 'snapshotReceived', message, file, done })),
     });
@@ -229,14 +230,10 @@ export class Session implements RunningRaft {
   }
 
   #createTransport(): Transport {
-    const { network, nodeId, instance, address, logger, credentials } = this.#options;
+    const { clock, network, nodeId, instance, address, logger, credentials } = this.#options;
     return new Transport({
+      ...{ clock, nodeId, instance, address, network, logger },
       clusterId: clusterIdOf(credentials),
-      nodeId,
-      instance,
-      address,
-      network,
-      logger,
       membership: {
         serverOf: (id) => serverOf(this.#raft.status().configuration, id),
         appliedIndex: () => this.#raft.status().appliedIndex,
@@ -269,10 +266,11 @@ export class Session implements RunningRaft {
   }
 
   #createSender(): SnapshotSender {
-    const { logger, settings } = this.#options;
+    const { clock, logger, settings } = this.#options;
     return new SnapshotSender({
+      ...{ clock, logger },
+      files: systemFileOperations,
       builder: { lease: this.#events.leaseSnapshot },
-      logger,
       bytesPerSecond: settings.snapshotBytesPerSecond,
       firstIndex: () => this.#raft.status().firstIndex,
       dial: (to) => this.#transport.dial(to, 'snapshot'),

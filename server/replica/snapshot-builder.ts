@@ -8,14 +8,15 @@
  */
 
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SnapshotMetadata } from '../raft/message.ts';
 import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
 import type { Store } from '../storage/store.ts';
+import type { Clock } from './clock.ts';
 import { SNAPSHOT_ID_BYTES } from './control-frames.ts';
 import type { SnapshotManifest } from './control-frames.ts';
+import type { FileOperations } from './file-operations.ts';
 import { snapshotFileName } from './snapshot-files.ts';
 import type { ReplicaLogger } from './transport.ts';
 
@@ -29,6 +30,10 @@ export type BuiltSnapshot = {
 export type SnapshotLease = BuiltSnapshot & { release(): void };
 
 export type SnapshotBuilderOptions = {
+  readonly clock: Clock;
+  readonly files: FileOperations;
+  /** Never the same again: `createSnapshotId`, but in simulations. */
+  createId(): Buffer;
   /** Its own; created if missing. */
   readonly directory: string;
   readonly store: Pick<Store, 'exportSnapshot'>;
@@ -38,7 +43,11 @@ export type SnapshotBuilderOptions = {
 /** For a follower that lost the connection, and comes back for the rest. */
 const KEEP_MS = 60_000;
 
-type Kept = { readonly built: BuiltSnapshot; leases: number; expiry: NodeJS.Timeout | undefined };
+export function createSnapshotId(): Buffer {
+  return randomBytes(SNAPSHOT_ID_BYTES);
+}
+
+type Kept = { readonly built: BuiltSnapshot; leases: number; expiry: () => void };
 
 export class SnapshotBuilder {
   readonly #options: SnapshotBuilderOptions;
@@ -80,7 +89,7 @@ export class SnapshotBuilder {
 
   #lend(kept: Kept): SnapshotLease {
     kept.leases += 1;
-    clearTimeout(kept.expiry);
+    kept.expiry();
     let isHeld = true;
     const release = (): void => {
       if (!isHeld) return;
@@ -93,45 +102,46 @@ export class SnapshotBuilder {
 
   #keep(built: BuiltSnapshot): Kept {
     const former = this.#latest;
-    const kept: Kept = { built, leases: 0, expiry: undefined };
+    const kept: Kept = { built, leases: 0, expiry: () => undefined };
     this.#latest = kept;
     if (former !== undefined) this.#removeUnused(former);
     return kept;
   }
 
   #removeUnused(kept: Kept): void {
-    clearTimeout(kept.expiry);
+    const { clock, files } = this.#options;
+    kept.expiry();
     if (kept.leases > 0) return;
     if (kept === this.#latest && !this.#isClosed) {
-      kept.expiry = setTimeout(() => {
+      kept.expiry = clock.after(KEEP_MS, () => {
         this.#latest = undefined;
         this.#removeUnused(kept);
-      }, KEEP_MS).unref();
+      });
       return;
     }
     // What cannot be removed now is removed at the next start.
-    const removed = rm(kept.built.file, { force: true }).catch(() => undefined);
+    const removed = files.remove(kept.built.file).catch(() => undefined);
     this.#removing = Promise.all([this.#removing, removed]);
   }
 
   async #build(): Promise<BuiltSnapshot> {
     if (this.#isClosed) throw new Error('the node stops');
-    const { directory, store, logger } = this.#options;
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    const startMs = performance.now();
+    const { clock, files, createId, directory, store, logger } = this.#options;
+    await files.makeDirectory(directory);
+    const startMs = clock.nowMs();
     const exported = store.exportSnapshot();
-    const id = randomBytes(SNAPSHOT_ID_BYTES);
+    const id = createId();
     const snapshot = exported.position;
     const file = join(directory, snapshotFileName(snapshot, { id, suffix: 'outgoing' }));
     try {
-      const manifest = { id, ...(await writeChunks(file, exported.chunks)) };
-      const ms = Math.round(performance.now() - startMs);
+      const manifest = { id, ...(await writeChunks(files, file, exported.chunks)) };
+      const ms = Math.round(clock.nowMs() - startMs);
       const { size: bytes } = manifest;
       this.#builds.add(ms, bytes);
       logger.info({ index: snapshot.lastIncludedIndex, bytes, ms }, 'snapshot built');
       return { snapshot, manifest, file };
     } catch (error) {
-      await rm(file, { force: true });
+      await files.remove(file);
       throw error;
     } finally {
       await exported.close();
@@ -144,12 +154,13 @@ function indexOf({ built }: Kept): number {
 }
 
 async function writeChunks(
+  files: FileOperations,
   file: string,
   chunks: AsyncIterable<Uint8Array>,
 ): Promise<{ readonly size: number; readonly sha256: Buffer }> {
   const hash = createHash('sha256');
   let size = 0;
-  const handle = await open(file, 'wx', 0o600);
+  const handle = await files.open(file, 'wx');
   try {
     for await (const chunk of chunks) {
       hash.update(chunk);

@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openLevelStore } from '../storage/leveldb.ts';
 import { decodeSnapshot } from '../storage/snapshot-codec.ts';
+import { snapshotHost } from '../testing/snapshot-host.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
 import { findSnapshotFiles } from './snapshot-files.ts';
 
@@ -29,7 +30,7 @@ test('S-41: what a crash left of a file being written is no snapshot (redisraft 
     await writeFile(join(directory, name), '');
   }
   await writeFile(join(directory, '9-2.snapshot'), 'whole');
-  expect(await findSnapshotFiles(directory)).toEqual([
+  expect(await findSnapshotFiles(snapshotHost.files, directory)).toEqual([
     { file: join(directory, '9-2.snapshot'), index: 9, term: 2 },
   ]);
   expect(await readdir(directory)).toEqual(['9-2.snapshot']);
@@ -39,7 +40,12 @@ test.each(['sync', 'overlay'] as const)(
   'S-43: a snapshot that is built while entries are applied is of one index (openraft #1892): %s',
   async (mode) => {
     const store = await openLevelStore(join(directory, 'store'), { mode });
-    const builder = new SnapshotBuilder({ directory: join(directory, 'files'), store, logger });
+    const builder = new SnapshotBuilder({
+      ...snapshotHost,
+      directory: join(directory, 'files'),
+      store,
+      logger,
+    });
     const configuration = { servers: [] };
     const apply = async (index: number): Promise<void> => {
       // Every entry says its own index everywhere.

@@ -9,9 +9,9 @@
  * Only the first kind outlives the process that wrote it.
  */
 
-import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SnapshotMetadata } from '../raft/message.ts';
+import type { FileOperations } from './file-operations.ts';
 
 export type SnapshotFile = {
   readonly file: string;
@@ -28,14 +28,17 @@ export function snapshotFileName(
 }
 
 /** The complete snapshots in the directory, which is created if missing; leftovers are removed. */
-export async function findSnapshotFiles(directory: string): Promise<SnapshotFile[]> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+export async function findSnapshotFiles(
+  files: FileOperations,
+  directory: string,
+): Promise<SnapshotFile[]> {
+  await files.makeDirectory(directory);
   const found: SnapshotFile[] = [];
-  for (const name of await readdir(directory)) {
+  for (const name of await files.list(directory)) {
     const match = /^(\d+)-(\d+)\.snapshot$/.exec(name);
     const file = join(directory, name);
     if (match !== null) found.push({ file, index: Number(match[1]), term: Number(match[2]) });
-    else if (/\.(?:part|outgoing)$/.test(name)) await rm(file, { force: true });
+    else if (/\.(?:part|outgoing)$/.test(name)) await files.remove(file);
   }
   return found;
 }

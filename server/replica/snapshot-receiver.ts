@@ -11,25 +11,25 @@
 
 import type { Hash } from 'node:crypto';
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { FrameError } from '../frames.ts';
 import type { FrameReader } from '../frames.ts';
 import type { InstallSnapshot, Message, NodeId } from '../raft/message.ts';
 import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
+import type { Clock } from './clock.ts';
 import { encodeControl } from './control-frames.ts';
 import type { ControlFrame, SnapshotManifest } from './control-frames.ts';
-import { syncPath } from '../storage/sync-path.ts';
+import type { FileOperations, OpenFile } from './file-operations.ts';
+import type { PeerSocket } from './peer-socket.ts';
 import { snapshotFileName } from './snapshot-files.ts';
 import { PROGRESS_TIMEOUT_MS } from './snapshot-sender.ts';
 import type { ReplicaLogger, SnapshotConnection } from './transport.ts';
 import { decodeFrame } from './wire.ts';
 
 export type SnapshotReceiverOptions = {
+  readonly clock: Clock;
+  readonly files: FileOperations;
   /** Its own; created if missing. */
   readonly directory: string;
   readonly nodeId: NodeId;
@@ -47,13 +47,13 @@ type Offer = { readonly message: InstallSnapshot; readonly manifest: SnapshotMan
 
 type Active = {
   readonly term: number;
-  readonly socket: Socket;
+  readonly socket: PeerSocket;
   readonly ended: Promise<void>;
 };
 
 export class SnapshotReceiver {
   readonly #options: SnapshotReceiverOptions;
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Set<PeerSocket>();
   readonly #received = new Transfers();
   #active: Active | undefined;
   /** The file of the transfer that is on its way or was interrupted. */
@@ -86,14 +86,14 @@ export class SnapshotReceiver {
   }
 
   async #receive({ from, socket, reader, early }: SnapshotConnection): Promise<void> {
-    const { nodeId } = this.#options;
+    const { nodeId, clock } = this.#options;
     const frames = framesOf(payloadsOf(socket, reader, early), { from, to: nodeId });
     const offer = await readOffer(frames);
     if (this.#options.snapshotBytesMax < offer.manifest.size) {
       throw new FrameError(`more than ${this.#options.snapshotBytesMax} bytes`);
     }
     const end = await this.#claim(offer.message.term, socket);
-    const startMs = performance.now();
+    const startMs = clock.nowMs();
     try {
       if (socket.destroyed) throw new Error('the sender closed the connection');
       const file = await this.#spool(offer, frames, socket);
@@ -101,14 +101,14 @@ export class SnapshotReceiver {
       // Nothing more is expected, but the end must be noticed.
       socket.resume();
       await this.#untilInstalled(offer.message, file, socket);
-      this.#received.add(performance.now() - startMs, offer.manifest.size);
+      this.#received.add(clock.nowMs() - startMs, offer.manifest.size);
     } finally {
       end();
     }
   }
 
   /** Resolves when nobody else receives, and this one may until it calls what it got. */
-  async #claim(term: number, socket: Socket): Promise<() => void> {
+  async #claim(term: number, socket: PeerSocket): Promise<() => void> {
     for (let active = this.#active; active !== undefined; active = this.#active) {
       if (term < active.term) throw new Error('a later leader sends a snapshot');
       // The same node has dialled anew, or the other one does not lead any more.
@@ -124,15 +124,15 @@ export class SnapshotReceiver {
     };
   }
 
-  async #spool(offer: Offer, frames: Frames, socket: Socket): Promise<string> {
-    const { directory } = this.#options;
+  async #spool(offer: Offer, frames: Frames, socket: PeerSocket): Promise<string> {
+    const { directory, files } = this.#options;
     const { snapshot } = offer.message;
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await files.makeDirectory(directory);
     const { id } = offer.manifest;
     const part = join(directory, snapshotFileName(snapshot, { id, suffix: 'part' }));
-    if (this.#part !== undefined && this.#part !== part) await rm(this.#part, { force: true });
+    if (this.#part !== undefined && this.#part !== part) await files.remove(this.#part);
     this.#part = part;
-    const spool = await Spool.open(part, offer.manifest);
+    const spool = await Spool.open(files, part, offer.manifest);
     try {
       acknowledge(socket, spool.size);
       while (!spool.isFull) {
@@ -144,14 +144,14 @@ export class SnapshotReceiver {
       await spool.finish();
     } catch (error) {
       // Only what can become right is worth keeping.
-      if (error instanceof FrameError || !spool.isSound) await rm(part, { force: true });
+      if (error instanceof FrameError || !spool.isSound) await files.remove(part);
       throw error;
     } finally {
       await spool.close();
     }
     const file = join(directory, snapshotFileName(snapshot, 'snapshot'));
-    await rename(part, file);
-    await syncPath(directory);
+    await files.rename(part, file);
+    await files.syncDirectory(directory);
     return file;
   }
 
@@ -159,11 +159,13 @@ export class SnapshotReceiver {
    * The sender is told only then: it would find that the node still lacks what its log no longer
    * holds, and send a whole state once more.
    */
-  async #untilInstalled(message: InstallSnapshot, file: string, socket: Socket): Promise<void> {
-    const patience = setInterval(() => acknowledge(socket, 0), PROGRESS_TIMEOUT_MS / 3);
-    socket.once('close', () => clearInterval(patience));
+  async #untilInstalled(message: InstallSnapshot, file: string, socket: PeerSocket): Promise<void> {
+    const { clock } = this.#options;
+    const periodMs = PROGRESS_TIMEOUT_MS / 3;
+    const endPatience = clock.every(periodMs, () => acknowledge(socket, 0));
+    socket.once('close', endPatience);
     await this.#options.onSnapshot(message, file);
-    clearInterval(patience);
+    endPatience();
     socket.end(Buffer.concat(encodeControl({ kind: 'seen' })));
   }
 }
@@ -178,7 +180,7 @@ async function* framesOf(
 }
 
 async function* payloadsOf(
-  socket: Socket,
+  socket: PeerSocket,
   reader: FrameReader,
   early: readonly Buffer[],
 ): AsyncIterable<Buffer> {
@@ -195,13 +197,13 @@ async function readOffer(frames: Frames): Promise<Offer> {
   return { message, manifest };
 }
 
-function acknowledge(socket: Socket, offset: number): void {
+function acknowledge(socket: PeerSocket, offset: number): void {
   socket.write(Buffer.concat(encodeControl({ kind: 'snapshotReceived', offset })));
 }
 
 /** The file that grows, and what must hold when it is finished. */
 class Spool {
-  readonly #file: FileHandle;
+  readonly #file: OpenFile;
   readonly #manifest: SnapshotManifest;
   readonly #hash: Hash;
   #size: number;
@@ -209,7 +211,7 @@ class Spool {
   #isSound = true;
 
   private constructor(
-    file: FileHandle,
+    file: OpenFile,
     manifest: SnapshotManifest,
     held: { readonly hash: Hash; readonly size: number },
   ) {
@@ -220,14 +222,18 @@ class Spool {
   }
 
   /** Goes on with what the file holds. */
-  static async open(path: string, manifest: SnapshotManifest): Promise<Spool> {
-    const file = await open(path, 'a', 0o600);
+  static async open(
+    files: FileOperations,
+    path: string,
+    manifest: SnapshotManifest,
+  ): Promise<Spool> {
+    const file = await files.open(path, 'a');
     try {
       const hash = createHash('sha256');
       let size = 0;
-      for await (const chunk of createReadStream(path)) {
-        hash.update(chunk as Buffer);
-        size += (chunk as Buffer).length;
+      for await (const piece of files.pieces(path)) {
+        hash.update(piece);
+        size += piece.length;
       }
       return new Spool(file, manifest, { hash, size });
     } catch (error) {

@@ -13,26 +13,28 @@
  */
 
 import assert from 'node:assert/strict';
-import { open, type FileHandle } from 'node:fs/promises';
-import type { Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { InstallSnapshot, NodeId } from '../raft/message.ts';
 import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
+import type { Clock } from './clock.ts';
 import { encodeControl } from './control-frames.ts';
+import type { FileOperations, OpenFile } from './file-operations.ts';
+import type { PeerSocket } from './peer-socket.ts';
 import type { SnapshotBuilder, SnapshotLease } from './snapshot-builder.ts';
 import type { ReplicaLogger } from './transport.ts';
 import { decodeFrame, encodeMessage } from './wire.ts';
 
 export type SnapshotSenderOptions = {
+  readonly clock: Clock;
+  readonly files: Pick<FileOperations, 'open'>;
   readonly builder: Pick<SnapshotBuilder, 'lease'>;
   readonly logger: ReplicaLogger;
   /** Of all transfers together; 0 for no limit. */
   readonly bytesPerSecond: number;
   /** Where this node's log begins. */
   firstIndex(): number;
-  dial(to: NodeId): Promise<Socket>;
+  dial(to: NodeId): Promise<PeerSocket>;
   /** A snapshot of `index` is about to be sent: the follower will go on from there. */
   onStart(to: NodeId, index: number): void;
   onDone(to: NodeId, isComplete: boolean): void;
@@ -40,7 +42,7 @@ export type SnapshotSenderOptions = {
 
 type Transfer = {
   readonly message: InstallSnapshot;
-  socket: Socket | undefined;
+  socket: PeerSocket | undefined;
   isAborted: boolean;
 };
 
@@ -65,7 +67,7 @@ export class SnapshotSender {
 
   constructor(options: SnapshotSenderOptions) {
     this.#options = options;
-    this.#pace = new Pace(options.bytesPerSecond);
+    this.#pace = new Pace(options.bytesPerSecond, options.clock);
   }
 
   /** Of those that were installed; bytes without what an earlier connection had brought. */
@@ -123,7 +125,7 @@ export class SnapshotSender {
   }
 
   async #transfer(transfer: Transfer): Promise<void> {
-    const { builder, firstIndex, onStart, dial, logger } = this.#options;
+    const { clock, builder, firstIndex, onStart, dial, logger } = this.#options;
     const { to } = transfer.message;
     const lease = await builder.lease(firstIndex);
     try {
@@ -133,15 +135,18 @@ export class SnapshotSender {
       const socket = await dial(to);
       transfer.socket = socket;
       if (transfer.isAborted) socket.destroy();
-      const startMs = performance.now();
+      const startMs = clock.nowMs();
       try {
-        const outgoing = new Outgoing(socket, { ...transfer.message, snapshot: lease.snapshot });
+        const outgoing = new Outgoing(socket, clock, {
+          ...transfer.message,
+          snapshot: lease.snapshot,
+        });
         const offset = await outgoing.offer(lease.manifest);
         const bytes = lease.manifest.size - offset;
         logger.info({ peer: to, index, offset, bytes }, 'snapshot send started');
         await this.#stream(lease, outgoing, offset);
         await outgoing.untilInstalled();
-        const ms = Math.round(performance.now() - startMs);
+        const ms = Math.round(clock.nowMs() - startMs);
         this.#sent.add(ms, bytes);
         logger.info({ peer: to, index, bytes, ms }, 'snapshot sent');
       } finally {
@@ -153,7 +158,7 @@ export class SnapshotSender {
   }
 
   async #stream(lease: SnapshotLease, outgoing: Outgoing, start: number): Promise<void> {
-    const file = await open(lease.file, 'r');
+    const file = await this.#options.files.open(lease.file, 'r');
     try {
       // One is read while the other is written.
       let [chunk, other] = [new Chunk(), new Chunk()];
@@ -181,7 +186,7 @@ class Chunk {
   offset = 0;
   size = 0;
 
-  async read(file: FileHandle, offset: number): Promise<void> {
+  async read(file: OpenFile, offset: number): Promise<void> {
     assert(!this.isInUse, 'a chunk is read into memory that is being sent');
     const { bytesRead } = await file.read(this.#memory, CHUNK_HEAD_BYTES_MAX, CHUNK_BYTES, offset);
     if (bytesRead === 0) throw new Error('the snapshot file is too short');
@@ -190,7 +195,7 @@ class Chunk {
   }
 
   /** `onFree`: the socket has no more need of the memory, whatever has become of it. */
-  writeTo(socket: Socket, onFree: () => void): void {
+  writeTo(socket: PeerSocket, onFree: () => void): void {
     const bytes = this.#memory.subarray(CHUNK_HEAD_BYTES_MAX, CHUNK_HEAD_BYTES_MAX + this.size);
     const parts = encodeControl({ kind: 'snapshotChunk', offset: this.offset, bytes });
     // The bytes are the last part, and where they belong already.
@@ -210,32 +215,37 @@ class Chunk {
 /** Spreads bytes over time. */
 class Pace {
   readonly #bytesPerSecond: number;
+  readonly #clock: Clock;
   #dueMs = 0;
 
-  constructor(bytesPerSecond: number) {
+  constructor(bytesPerSecond: number, clock: Clock) {
     this.#bytesPerSecond = bytesPerSecond;
+    this.#clock = clock;
   }
 
   async spend(bytes: number): Promise<void> {
     if (this.#bytesPerSecond === 0) return;
-    const nowMs = performance.now();
+    const nowMs = this.#clock.nowMs();
     const startMs = Math.max(this.#dueMs, nowMs);
     this.#dueMs = startMs + (bytes / this.#bytesPerSecond) * 1_000;
-    if (nowMs < startMs) await delay(startMs - nowMs);
+    if (startMs <= nowMs) return;
+    await new Promise<void>((resolve) => this.#clock.after(startMs - nowMs, resolve));
   }
 }
 
 /** One transfer's socket, with the window and what the receiver answered. */
 class Outgoing {
-  readonly #socket: Socket;
+  readonly #socket: PeerSocket;
+  readonly #clock: Clock;
   readonly #message: InstallSnapshot;
   #sentOffset = 0;
   #receivedOffset: number | undefined;
   #isInstalled = false;
   #wake: () => void = () => undefined;
 
-  constructor(socket: Socket, message: InstallSnapshot) {
+  constructor(socket: PeerSocket, clock: Clock, message: InstallSnapshot) {
     this.#socket = socket;
+    this.#clock = clock;
     this.#message = message;
     const reader = new FrameReader(ANSWER_BYTES_MAX);
     socket.on('data', (chunk) => {
@@ -293,9 +303,9 @@ class Outgoing {
     while (!condition()) {
       if (this.#socket.destroyed) throw new Error('the receiver closed the connection');
       const answered = new Promise<void>((resolve) => (this.#wake = resolve));
-      const timer = setTimeout(() => this.#socket.destroy(), PROGRESS_TIMEOUT_MS);
+      const callOff = this.#clock.after(PROGRESS_TIMEOUT_MS, () => this.#socket.destroy());
       await answered;
-      clearTimeout(timer);
+      callOff();
     }
   }
 }

@@ -12,6 +12,7 @@ import { FrameReader } from '../frames.ts';
 import type { InstallSnapshot } from '../raft/message.ts';
 import { createMemoryStore } from '../storage/memory.ts';
 import type { Store } from '../storage/store.ts';
+import { snapshotHost } from '../testing/snapshot-host.ts';
 import { encodeControl } from './control-frames.ts';
 import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
@@ -45,7 +46,12 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'transfer-'));
   store = createMemoryStore();
   await fill(10);
-  builder = new SnapshotBuilder({ directory: join(directory, 'sender'), store, logger });
+  builder = new SnapshotBuilder({
+    ...snapshotHost,
+    directory: join(directory, 'sender'),
+    store,
+    logger,
+  });
   lines.length = 0;
 });
 
@@ -69,7 +75,7 @@ type Follower = {
 async function follower(id: string, snapshotBytesMax = 1e9): Promise<Follower> {
   const place = join(directory, id);
   const receiver = new SnapshotReceiver({
-    ...{ directory: place, nodeId: id, snapshotBytesMax, logger },
+    ...{ ...snapshotHost, directory: place, nodeId: id, snapshotBytesMax, logger },
     onSnapshot: async (message, file) => {
       await self.installing;
       self.installed.push({ message, bytes: await readFile(file) });
@@ -117,7 +123,7 @@ function sender(
   const [finished, started]: [string[], string[]] = [[], []];
   let wake = (): void => undefined;
   const made = new SnapshotSender({
-    ...{ builder, logger, bytesPerSecond, firstIndex: () => firstIndex },
+    ...{ ...snapshotHost, builder, logger, bytesPerSecond, firstIndex: () => firstIndex },
     dial: async (to) => {
       const socket = connect(followers[to]?.port ?? 0, '127.0.0.1');
       socket.on('error', () => undefined);

@@ -75,7 +75,7 @@ test('a lost connection is reported and dialled anew', async () => {
 function ignoringBulk(two: TransportNode): Socket[] {
   const bulk: Socket[] = [];
   const accept = two.transport.accept.bind(two.transport);
-  two.transport.accept = (socket) => {
+  two.transport.accept = (socket: Socket) => {
     socket.once('data', (chunk: Buffer) => {
       // The first connection is `control`, whose hello comes alone.
       if (two.accepted.length === 1) {

@@ -10,22 +10,23 @@
  * know whom they talk to: `callers.ts` judges who dialled, and nobody answers to another's name.
  */
 
-import type { Socket } from 'node:net';
 import { FrameError, FrameReader } from '../frames.ts';
 import type { Message, NodeId } from '../raft/message.ts';
 import { RefusalLog } from '../refusal-log.ts';
 import { Callers, disconnect, ReplacedError } from './callers.ts';
 import type { AppliedMembership, Caller } from './callers.ts';
+import type { Clock } from './clock.ts';
 import { decodeHello, encodeControl, HELLO_BYTES_MAX } from './control-frames.ts';
 import type { Hello } from './control-frames.ts';
 import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
 import { SEEN_INTERVAL_MS } from './peer-lane.ts';
 import { PeerLanes } from './peer-lanes.ts';
+import type { PeerSocket } from './peer-socket.ts';
 import { decodeFrame } from './wire.ts';
 
 /** What the replica needs of the cluster network (`cluster/listener.ts`). */
 export type PeerNetwork = {
-  dial(address: string, protocol: 'bao-raft/1'): Promise<Socket>;
+  dial(address: string, protocol: 'bao-raft/1'): Promise<PeerSocket>;
 };
 
 export type ReplicaLogger = {
@@ -35,6 +36,7 @@ export type ReplicaLogger = {
 };
 
 export type TransportOptions = {
+  readonly clock: Clock;
   readonly clusterId: string;
   readonly nodeId: NodeId;
   /** Of this node's disk. */
@@ -55,7 +57,7 @@ export type TransportOptions = {
 /** Of its own per snapshot: its receiver stops reading while its disk is busy. */
 export type SnapshotConnection = {
   readonly from: NodeId;
-  readonly socket: Socket;
+  readonly socket: PeerSocket;
   readonly reader: FrameReader;
   readonly early: readonly Buffer[];
 };
@@ -147,7 +149,7 @@ export class Transport {
   }
 
   /** Opens a connection to a peer and says hello on it. */
-  async dial(to: NodeId, purpose: Hello['purpose']): Promise<Socket> {
+  async dial(to: NodeId, purpose: Hello['purpose']): Promise<PeerSocket> {
     const { isSuccessor, instance } = this.#peer(to);
     if (isSuccessor && purpose === 'snapshot') throw new Error(`node ${to} has a successor`);
     const { network, clusterId, nodeId: from, instance: fromInstance } = this.#options;
@@ -171,24 +173,22 @@ export class Transport {
   }
 
   /** Takes over an incoming connection of the network. */
-  accept(socket: Socket): void {
+  accept(socket: PeerSocket): void {
     const reader = new FrameReader(PEER_FRAME_BYTES_MAX, HELLO_BYTES_MAX);
-    const timer = setTimeout(() => {
-      this.#refuse(socket, 'no hello in time');
-    }, HELLO_TIMEOUT_MS);
-    const onClose = (): void => clearTimeout(timer);
+    const { clock } = this.#options;
+    const callOff = clock.after(HELLO_TIMEOUT_MS, () => this.#refuse(socket, 'no hello in time'));
     const onData = (chunk: Buffer): void => {
       this.#guard(socket, () => {
         const [first, ...early] = reader.push(chunk);
         if (first === undefined) return;
-        clearTimeout(timer);
+        callOff();
         socket.off('data', onData);
-        socket.off('close', onClose);
+        socket.off('close', callOff);
         this.#welcome(socket, decodeHello(first), { reader, early });
       });
     };
     socket.on('data', onData);
-    socket.on('close', onClose);
+    socket.on('close', callOff);
   }
 
   close(): void {
@@ -201,6 +201,7 @@ export class Transport {
     const known = this.#peers.get(id);
     if (known !== undefined) return known;
     const lanes = new PeerLanes({
+      clock: this.#options.clock,
       dial: (lane) => this.dial(id, lane),
       onLoss: () => this.#options.onUnreachable(id),
     });
@@ -257,7 +258,7 @@ export class Transport {
   }
 
   /** The first frame that comes back may say that this node is not wanted, and why. */
-  #hearRefusal(socket: Socket): void {
+  #hearRefusal(socket: PeerSocket): void {
     const reader = new FrameReader(REPLY_BYTES_MAX);
     const { nodeId } = this.#options;
     const onData = (chunk: Buffer): void => {
@@ -272,7 +273,7 @@ export class Transport {
     socket.on('data', onData);
   }
 
-  #welcome(socket: Socket, hello: Hello, opening: Opening): void {
+  #welcome(socket: PeerSocket, hello: Hello, opening: Opening): void {
     const { clusterId, nodeId, instance } = this.#options;
     const { from, purpose, toInstance } = hello;
     if (this.#isClosed || hello.clusterId !== clusterId) throw new FrameError('another cluster');
@@ -300,15 +301,16 @@ export class Transport {
     this.#listen(socket, caller, opening);
   }
 
-  #listen(socket: Socket, caller: Caller, { reader, early }: Opening): void {
-    let seenTimer: NodeJS.Timeout | undefined;
-    socket.on('close', () => clearTimeout(seenTimer));
+  #listen(socket: PeerSocket, caller: Caller, { reader, early }: Opening): void {
+    const { clock } = this.#options;
+    let callOff: (() => void) | undefined;
+    socket.on('close', () => callOff?.());
     const receive = (payloads: readonly Buffer[]): void => {
       for (const payload of payloads) this.#receive(payload, caller);
-      seenTimer ??= setTimeout(() => {
-        seenTimer = undefined;
+      callOff ??= clock.after(SEEN_INTERVAL_MS, () => {
+        callOff = undefined;
         socket.write(Buffer.concat(encodeControl({ kind: 'seen' })));
-      }, SEEN_INTERVAL_MS).unref();
+      });
     };
     socket.on('data', (chunk) => this.#guard(socket, () => receive(reader.push(chunk))));
     receive(early);
@@ -334,7 +336,7 @@ export class Transport {
   }
 
   /** A peer that breaks the format loses its connection, and nothing else happens. */
-  #guard(socket: Socket, read: () => void): void {
+  #guard(socket: PeerSocket, read: () => void): void {
     try {
       read();
     } catch (error) {
@@ -345,17 +347,17 @@ export class Transport {
   }
 
   /** Refuses an instance that has a successor, and lets it know. */
-  #dismiss(socket: Socket, reason: string): void {
+  #dismiss(socket: PeerSocket, reason: string): void {
     this.#refusals.say('replaced node refused', { remoteAddress: socket.remoteAddress, reason });
     const asOfIndex = this.#options.membership.appliedIndex();
     socket.end(Buffer.concat(encodeControl({ kind: 'replaced', asOfIndex })));
     // What comes before it has read that is of no interest, and must not reset the connection.
     socket.resume();
-    const timer = setTimeout(() => socket.destroy(), FAREWELL_MS);
-    socket.once('close', () => clearTimeout(timer));
+    const callOff = this.#options.clock.after(FAREWELL_MS, () => socket.destroy());
+    socket.once('close', callOff);
   }
 
-  #refuse(socket: Socket, reason: string): void {
+  #refuse(socket: PeerSocket, reason: string): void {
     const { remoteAddress } = socket;
     this.#refusals.say('peer sent garbage', { remoteAddress, reason });
     socket.destroy();

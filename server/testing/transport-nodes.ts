@@ -7,6 +7,7 @@ import type { ClusterNetwork } from '../cluster/listener.ts';
 import type { ClusterCredentials } from '../core/ports.ts';
 import type { Message, Server } from '../raft/message.ts';
 import type { AppliedMembership } from '../replica/callers.ts';
+import { systemClock } from '../replica/clock.ts';
 import { Transport } from '../replica/transport.ts';
 
 export type TransportNode = {
@@ -69,6 +70,7 @@ export class TransportNodes {
     await network.listen(this.credentials);
     const address = `127.0.0.1:${network.port()}`;
     const transport = new Transport({
+      clock: systemClock,
       clusterId: 'cluster',
       nodeId,
       instance,

@@ -1,0 +1,49 @@
+/**
+ * The file operations of snapshots, as a port: the simulation has disks of its own. None blocks;
+ * what fails rejects with the error of the system.
+ */
+
+import { createReadStream } from 'node:fs';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { syncPath } from '../storage/sync-path.ts';
+
+export type OpenFile = {
+  /** Fills `memory` from `start` on with at most `bytes` of what is at `position`. */
+  read(
+    memory: Buffer,
+    start: number,
+    bytes: number,
+    position: number,
+  ): Promise<{ readonly bytesRead: number }>;
+  /** Behind what was written before. */
+  writeFile(bytes: Uint8Array): Promise<void>;
+  datasync(): Promise<void>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+};
+
+export type FileOperations = {
+  /** Nothing, if it is there. */
+  makeDirectory(path: string): Promise<unknown>;
+  list(directory: string): Promise<string[]>;
+  /** `a` creates what is missing, `wx` fails if it is there. */
+  open(path: string, flags: 'r' | 'a' | 'wx'): Promise<OpenFile>;
+  /** All of a file, piece by piece. */
+  pieces(path: string): AsyncIterable<Buffer>;
+  /** Replaces what has that name. */
+  rename(from: string, to: string): Promise<void>;
+  /** Nothing, if there is none. */
+  remove(path: string): Promise<void>;
+  /** Makes created, renamed and removed names durable. */
+  syncDirectory(path: string): Promise<void>;
+};
+
+export const systemFileOperations: FileOperations = {
+  makeDirectory: (path) => mkdir(path, { recursive: true, mode: 0o700 }),
+  list: (directory) => readdir(directory),
+  open: (path, flags) => open(path, flags, 0o600),
+  pieces: (path) => createReadStream(path),
+  rename,
+  remove: (path) => rm(path, { force: true }),
+  syncDirectory: syncPath,
+};
