@@ -32,7 +32,7 @@ export type FileOperations = {
   pieces(path: string): AsyncIterable<Buffer>;
   /** Replaces what has that name. */
   rename(from: string, to: string): Promise<void>;
-  /** Nothing, if there is none. */
+  /** A directory with all that is in it; nothing, if there is none. */
   remove(path: string): Promise<void>;
   /** Makes created, renamed and removed names durable. */
   syncDirectory(path: string): Promise<void>;
@@ -44,6 +44,6 @@ export const systemFileOperations: FileOperations = {
   open: (path, flags) => open(path, flags, 0o600),
   pieces: (path) => createReadStream(path),
   rename,
-  remove: (path) => rm(path, { force: true }),
+  remove: (path) => rm(path, { recursive: true, force: true }),
   syncDirectory: syncPath,
 };

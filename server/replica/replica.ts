@@ -45,6 +45,7 @@ import { machineStatistics } from './machine-statistics.ts';
 import { Membership } from './membership.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
+import { Pace } from './pace.ts';
 import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
 import { ReadRounds } from './reads.ts';
 import type { ReadStatistics } from './reads.ts';
@@ -321,8 +322,10 @@ class Node implements Replica {
     this.#applier.restart();
     this.reads.start();
     const address = this.#options.clusterAddress();
+    const { snapshotBytesPerSecond: bytesPerSecond } = this.#options.settings;
     const builder = new SnapshotBuilder({
       ...{ clock, logger, store, directory },
+      bytesPerSecond,
       files: systemFileOperations,
       createId: createSnapshotId,
     });
@@ -333,8 +336,10 @@ class Node implements Replica {
         proposals: this.#proposals,
         applyEntries: (entries) => this.#applier.enqueue(entries),
         isBacklogged: () => this.#applier.isBacklogged(),
-        installSnapshot: (snapshot, file) =>
-          this.#applier.install(snapshot, createReadStream(file)),
+        installSnapshot: (snapshot, file) => {
+          const chunks = new Pace(bytesPerSecond, clock).spread(createReadStream(file));
+          return this.#applier.install(snapshot, chunks);
+        },
         leaseSnapshot: (firstIndex) => builder.lease(firstIndex),
         endReads: (states) => this.reads.onReadStates(states),
         observe: (status) => {

@@ -26,7 +26,7 @@ export type ReplicaSettings = {
   readonly inflightAppendsMax: number;
   /** A larger state is refused when it arrives. */
   readonly snapshotBytesMax: number;
-  /** What all snapshots on their way to followers may take of the network; 0 for no limit. */
+  /** How fast snapshots are built, sent (all together), and installed; 0 for no limit. */
   readonly snapshotBytesPerSecond: number;
   /** What holds as long as no operator has set something else for the whole cluster. */
   readonly autopilot: AutopilotConfiguration;

@@ -1,23 +1,24 @@
 /**
  * The state as a file, for followers that the log cannot help any more: built once per position,
  * one at a time, and shared by all who need it. What sends it only reads the file, on whichever
- * thread; the store is asked here.
+ * thread; the store is asked here (`snapshot-source.ts`).
  *
  * A file is removed when a newer one has taken its place and nobody reads it, or when nobody has
  * read it for a while.
  */
 
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { SnapshotMetadata } from '../raft/message.ts';
 import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
-import type { Store } from '../storage/store.ts';
 import type { Clock } from './clock.ts';
 import { SNAPSHOT_ID_BYTES } from './control-frames.ts';
 import type { SnapshotManifest } from './control-frames.ts';
 import type { FileOperations } from './file-operations.ts';
-import { snapshotFileName } from './snapshot-files.ts';
+import { checkpointName, snapshotFileName } from './snapshot-files.ts';
+import { openSnapshotSource } from './snapshot-source.ts';
+import type { SourceStore } from './snapshot-source.ts';
 import type { ReplicaLogger } from './transport.ts';
 
 export type BuiltSnapshot = {
@@ -36,7 +37,9 @@ export type SnapshotBuilderOptions = {
   createId(): Buffer;
   /** Its own; created if missing. */
   readonly directory: string;
-  readonly store: Pick<Store, 'exportSnapshot'>;
+  readonly store: SourceStore;
+  /** What is read and written; 0 for no limit. */
+  readonly bytesPerSecond: number;
   readonly logger: ReplicaLogger;
 };
 
@@ -55,7 +58,7 @@ export class SnapshotBuilder {
   /** The end of the last build, which may have failed. */
   #building: Promise<unknown> = Promise.resolve();
   #removing: Promise<unknown> = Promise.resolve();
-  #isClosed = false;
+  readonly #closed = new AbortController();
   readonly #builds = new Transfers();
 
   constructor(options: SnapshotBuilderOptions) {
@@ -79,7 +82,7 @@ export class SnapshotBuilder {
 
   /** Removes what nobody reads; the rest goes with its leases. */
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closed.abort(new Error('the node stops'));
     await this.#building;
     const latest = this.#latest;
     this.#latest = undefined;
@@ -112,7 +115,7 @@ export class SnapshotBuilder {
     const { clock, files } = this.#options;
     kept.expiry();
     if (kept.leases > 0) return;
-    if (kept === this.#latest && !this.#isClosed) {
+    if (kept === this.#latest && !this.#closed.signal.aborted) {
       kept.expiry = clock.after(KEEP_MS, () => {
         this.#latest = undefined;
         this.#removeUnused(kept);
@@ -125,16 +128,18 @@ export class SnapshotBuilder {
   }
 
   async #build(): Promise<BuiltSnapshot> {
-    if (this.#isClosed) throw new Error('the node stops');
-    const { clock, files, createId, directory, store, logger } = this.#options;
+    this.#closed.signal.throwIfAborted();
+    const { clock, files, createId, directory, store, bytesPerSecond, logger } = this.#options;
     await files.makeDirectory(directory);
     const startMs = clock.nowMs();
-    const exported = store.exportSnapshot();
     const id = createId();
-    const snapshot = exported.position;
+    const checkpoint = join(directory, checkpointName(id));
+    const host = { clock, files, bytesPerSecond };
+    const source = await openSnapshotSource(store, host, checkpoint);
+    const snapshot = source.position;
     const file = join(directory, snapshotFileName(snapshot, { id, suffix: 'outgoing' }));
     try {
-      const manifest = { id, ...(await writeChunks(files, file, exported.chunks)) };
+      const manifest = { id, ...(await source.writeTo(file, this.#closed.signal)) };
       const ms = Math.round(clock.nowMs() - startMs);
       const { size: bytes } = manifest;
       this.#builds.add(ms, bytes);
@@ -144,31 +149,11 @@ export class SnapshotBuilder {
       await files.remove(file);
       throw error;
     } finally {
-      await exported.close();
+      await source.close();
     }
   }
 }
 
 function indexOf({ built }: Kept): number {
   return built.snapshot.lastIncludedIndex;
-}
-
-async function writeChunks(
-  files: FileOperations,
-  file: string,
-  chunks: AsyncIterable<Uint8Array>,
-): Promise<{ readonly size: number; readonly sha256: Buffer }> {
-  const hash = createHash('sha256');
-  let size = 0;
-  const handle = await files.open(file, 'wx');
-  try {
-    for await (const chunk of chunks) {
-      hash.update(chunk);
-      size += chunk.length;
-      await handle.writeFile(chunk);
-    }
-  } finally {
-    await handle.close();
-  }
-  return { size, sha256: hash.digest() };
 }

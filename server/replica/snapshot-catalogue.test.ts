@@ -5,7 +5,7 @@
  */
 
 import { createReadStream } from 'node:fs';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -29,6 +29,8 @@ test('S-41: what a crash left of a file being written is no snapshot (redisraft 
   for (const name of [`7-2-${id}.part`, `7-2-${id}.outgoing`, `restore-${id}.part`]) {
     await writeFile(join(directory, name), '');
   }
+  await mkdir(join(directory, `${id}.checkpoint`));
+  await writeFile(join(directory, `${id}.checkpoint`, 'CURRENT'), '');
   await writeFile(join(directory, '9-2.snapshot'), 'whole');
   expect(await findSnapshotFiles(snapshotHost.files, directory)).toEqual([
     { file: join(directory, '9-2.snapshot'), index: 9, term: 2 },
@@ -44,6 +46,7 @@ test.each(['sync', 'overlay'] as const)(
       ...snapshotHost,
       directory: join(directory, 'files'),
       store,
+      bytesPerSecond: 0,
       logger,
     });
     const configuration = { servers: [] };

@@ -5,6 +5,7 @@
  *                                     installation under way (`recovery.ts`)
  *     <index>-<term>-<id>.part        on its way in
  *     <index>-<term>-<id>.outgoing    built here for others
+ *     <id>.checkpoint                 a directory: what that is being built from
  *
  * Only the first kind outlives the process that wrote it.
  */
@@ -27,6 +28,10 @@ export function snapshotFileName(
   return `${index}-${term}-${kind.id.toString('hex')}.${kind.suffix}`;
 }
 
+export function checkpointName(id: Buffer): string {
+  return `${id.toString('hex')}.checkpoint`;
+}
+
 /** The complete snapshots in the directory, which is created if missing; leftovers are removed. */
 export async function findSnapshotFiles(
   files: FileOperations,
@@ -38,7 +43,7 @@ export async function findSnapshotFiles(
     const match = /^(\d+)-(\d+)\.snapshot$/.exec(name);
     const file = join(directory, name);
     if (match !== null) found.push({ file, index: Number(match[1]), term: Number(match[2]) });
-    else if (/\.(?:part|outgoing)$/.test(name)) await files.remove(file);
+    else if (/\.(?:part|outgoing|checkpoint)$/.test(name)) await files.remove(file);
   }
   return found;
 }

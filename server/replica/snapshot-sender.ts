@@ -20,6 +20,7 @@ import type { TransferStatistics } from '../storage/durations.ts';
 import type { Clock } from './clock.ts';
 import { encodeControl } from './control-frames.ts';
 import type { FileOperations, OpenFile } from './file-operations.ts';
+import { Pace } from './pace.ts';
 import type { PeerSocket } from './peer-socket.ts';
 import type { SnapshotBuilder, SnapshotLease } from './snapshot-builder.ts';
 import type { ReplicaLogger } from './transport.ts';
@@ -209,27 +210,6 @@ class Chunk {
       this.isInUse = false;
       onFree();
     });
-  }
-}
-
-/** Spreads bytes over time. */
-class Pace {
-  readonly #bytesPerSecond: number;
-  readonly #clock: Clock;
-  #dueMs = 0;
-
-  constructor(bytesPerSecond: number, clock: Clock) {
-    this.#bytesPerSecond = bytesPerSecond;
-    this.#clock = clock;
-  }
-
-  async spend(bytes: number): Promise<void> {
-    if (this.#bytesPerSecond === 0) return;
-    const nowMs = this.#clock.nowMs();
-    const startMs = Math.max(this.#dueMs, nowMs);
-    this.#dueMs = startMs + (bytes / this.#bytesPerSecond) * 1_000;
-    if (startMs <= nowMs) return;
-    await new Promise<void>((resolve) => this.#clock.after(startMs - nowMs, resolve));
   }
 }
 

@@ -50,6 +50,7 @@ beforeEach(async () => {
     ...snapshotHost,
     directory: join(directory, 'sender'),
     store,
+    bytesPerSecond: 0,
     logger,
   });
   lines.length = 0;

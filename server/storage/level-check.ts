@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { masked } from './crc32c.ts';
 import { LevelCursor, type Handle } from './level-cursor.ts';
 import { readLevelLog, type LevelFault } from './level-log.ts';
-import { readManifest, type LevelManifest } from './level-manifest.ts';
+import { isInUse, manifestName, readManifestFile } from './level-manifest.ts';
 
 /** A file of the store does not read back as it was written. */
 export class StoreDamagedError extends Error {
@@ -32,7 +32,6 @@ export class StoreDamagedError extends Error {
   }
 }
 
-const FILE_NAME = /^(\d+)\.(ldb|log)$/;
 const LOG_EXTENSION = '.log';
 const FOOTER_BYTES = 48;
 const MAGIC = Buffer.from('57fb808b247547db', 'hex');
@@ -44,9 +43,9 @@ const TRAILER_BYTES = 5;
  * not count.
  */
 export async function checkLevelFiles(directory: string): Promise<void> {
-  const { path, records, fault } = await readManifestFile(directory);
+  const path = join(directory, await manifestName(directory));
+  const { manifest, fault } = await readManifestFile(path);
   if (fault !== undefined) throw new StoreDamagedError(path, fault.offset, fault.reason);
-  const manifest = readManifest(records);
   const names = (await readdir(directory)).filter((name) => isInUse(name, manifest));
   const read = (name: string | undefined): Promise<Buffer> | undefined =>
     name === undefined ? undefined : readFile(join(directory, name));
@@ -61,18 +60,6 @@ export async function checkLevelFiles(directory: string): Promise<void> {
     if (found === undefined) continue;
     throw new StoreDamagedError(join(directory, name), found.offset, found.reason);
   }
-}
-
-function isInUse(name: string, { tables, firstLog }: LevelManifest): boolean {
-  const [, number = '', extension] = FILE_NAME.exec(name) ?? [];
-  if (extension === 'log') return firstLog <= Number(number);
-  return extension === 'ldb' && tables.has(Number(number));
-}
-
-async function readManifestFile(directory: string) {
-  const name = (await readFile(join(directory, 'CURRENT'), 'utf8')).trim();
-  const path = join(directory, name);
-  return { path, ...readLevelLog(await readFile(path)) };
 }
 
 export function findTableFault(bytes: Buffer): LevelFault | undefined {

@@ -16,6 +16,7 @@ import { ClassicLevel } from 'classic-level';
 import { asBuffer } from './as-buffer.ts';
 import { lockDirectory } from './directory-lock.ts';
 import { checkLevelFiles } from './level-check.ts';
+import { checkpointLevel } from './level-checkpoint.ts';
 import { SharedResource } from './shared-resource.ts';
 import { decodeSnapshot } from './snapshot-codec.ts';
 import { findStore, nameAfter, pointTo, removeStore, syncStore } from './store-directory.ts';
@@ -38,28 +39,59 @@ export type ImportStep =
 export type Level = ClassicLevel<string, Buffer>;
 export type LevelSnapshot = ReturnType<Level['snapshot']>;
 
+type ChainedBatch = ReturnType<Level['batch']>;
+
 /** A database; its users are views, listings, and exports. */
 export class Database extends SharedResource {
   readonly name: string;
   readonly level: Level;
+  #position: StorePosition;
+  /** The end of the last write or checkpoint: one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
 
-  constructor(name: string, level: Level) {
+  constructor(name: string, level: Level, position: StorePosition) {
     super(() => level.close());
     this.name = name;
     this.level = level;
+    this.#position = position;
   }
 
   newBatch(): LevelBatch {
-    return new LevelBatch(this.level);
+    return new LevelBatch(this, this.level.batch());
+  }
+
+  write(batch: ChainedBatch, position: StorePosition): Promise<void> {
+    return this.#alone(async () => {
+      await batch.put(POSITION_KEY, encodePosition(position)).write({ sync: true });
+      this.#position = position;
+    });
+  }
+
+  /** For `exportCheckpoint`; resolves with the position of what is in it. */
+  checkpoint(directory: string): Promise<StorePosition> {
+    const leave = this.enter();
+    const checkpointed = this.#alone(async () => {
+      await checkpointLevel(this.level.location, directory);
+      return this.#position;
+    });
+    return checkpointed.finally(leave);
+  }
+
+  #alone<T>(step: () => Promise<T>): Promise<T> {
+    const done = this.#last.then(step);
+    this.#last = done.catch(() => undefined);
+    return done;
   }
 }
 
 /** Operations that become durable as one piece, together with the position after them. */
 export class LevelBatch {
-  readonly #batch: ReturnType<Level['batch']>;
+  readonly #database: Database;
+  readonly #batch: ChainedBatch;
 
-  constructor(level: Level) {
-    this.#batch = level.batch();
+  constructor(database: Database, batch: ChainedBatch) {
+    this.#database = database;
+    this.#batch = batch;
   }
 
   add(operation: StoreOperation): void {
@@ -68,7 +100,7 @@ export class LevelBatch {
   }
 
   write(position: StorePosition): Promise<void> {
-    return this.#batch.put(POSITION_KEY, encodePosition(position)).write({ sync: true });
+    return this.#database.write(this.#batch, position);
   }
 }
 
@@ -106,7 +138,7 @@ export class LevelHome {
     try {
       const { name, level } = await openCurrent(directory, options);
       const position = await readPosition(level);
-      const database = new Database(name, level);
+      const database = new Database(name, level, position);
       return { home: new LevelHome({ directory, unlock }, options, database), position };
     } catch (error) {
       unlock();
@@ -140,7 +172,7 @@ export class LevelHome {
     const level = await openLevel(join(this.#directory, name), { ...this.#options, create: false });
     this.#reached('opened');
     const old = this.#database;
-    this.#database = new Database(name, level);
+    this.#database = new Database(name, level, position);
     this.#retired = this.#remove(old);
     // `close` and the next import hear of a failure.
     this.#retired.catch(() => {});
@@ -197,14 +229,15 @@ async function openCurrent(directory: string, options: LevelOptions) {
   return { name, level };
 }
 
-async function readPosition(level: Level): Promise<StorePosition> {
+/** Closes a database that has none, and throws. */
+export async function readPosition(level: Level): Promise<StorePosition> {
   const stored = level.getSync(POSITION_KEY);
   if (stored !== undefined) return decodePosition(stored);
   await level.close();
   throw new Error(`Cannot open the store: ${level.location} has no position`);
 }
 
-async function openLevel(
+export async function openLevel(
   path: string,
   options: LevelOptions & { create: boolean },
 ): Promise<Level> {

@@ -3,7 +3,11 @@
  * the present (leveldb db/version_edit.cc).
  */
 
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { LevelCursor } from './level-cursor.ts';
+import { readLevelLog, type LevelFault } from './level-log.ts';
 
 export type LevelManifest = {
   /** By number. */
@@ -12,6 +16,7 @@ export type LevelManifest = {
   readonly firstLog: number;
 };
 
+const FILE_NAME = /^(\d+)\.(ldb|log)$/;
 const COMPARATOR = 1;
 const LOG_NUMBER = 2;
 const NEXT_FILE_NUMBER = 3;
@@ -21,7 +26,26 @@ const DELETED_FILE = 6;
 const NEW_FILE = 7;
 const PREVIOUS_LOG_NUMBER = 9;
 
-export function readManifest(records: readonly Buffer[]): LevelManifest {
+/** The name of the manifest that counts in a database's directory. */
+export async function manifestName(directory: string): Promise<string> {
+  return (await readFile(join(directory, 'CURRENT'), 'utf8')).trim();
+}
+
+export async function readManifestFile(
+  path: string,
+): Promise<{ readonly manifest: LevelManifest; readonly fault: LevelFault | undefined }> {
+  const { records, fault } = readLevelLog(await readFile(path));
+  return { manifest: readManifest(records), fault };
+}
+
+/** Whether a file of the directory is a table or a log of the database, not a leftover. */
+export function isInUse(name: string, { tables, firstLog }: LevelManifest): boolean {
+  const [, number = '', extension] = FILE_NAME.exec(name) ?? [];
+  if (extension === 'log') return firstLog <= Number(number);
+  return extension === 'ldb' && tables.has(Number(number));
+}
+
+function readManifest(records: readonly Buffer[]): LevelManifest {
   const tables = new Set<number>();
   let firstLog = 0;
   for (const record of records) {

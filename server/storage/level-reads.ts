@@ -4,19 +4,22 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 
 import { childOf, compareKeys, keyAfterChild } from './key-order.ts';
-import { DATA, DATA_END } from './level-home.ts';
+import { DATA, DATA_END, openLevel, readPosition } from './level-home.ts';
 import type { Level, LevelSnapshot } from './level-home.ts';
 import type { OverlaidChange } from './overlay.ts';
 import { encodeSnapshot } from './snapshot-codec.ts';
 import type { StorePair } from './snapshot-codec.ts';
-import type { StoreExport, StorePosition } from './store.ts';
+import type { StoreExport, StorePosition, StoreStream } from './store.ts';
 
 // A listing reads this many keys, then seeks if it is still in the same subdirectory: cheaper than
 // a seek per child where subdirectories are small, and bounded where they are large.
 const LIST_KEYS = 64;
-/** Of one step of an export, whichever is less: LevelDB's own 16 KiB make it as slow as its steps. */
-const EXPORT_PAIRS = 512;
-const EXPORT_BYTES = 256 * 1024;
+/**
+ * Of one step of an export, whichever is less: with LevelDB's own 16 KiB it is as slow as its steps,
+ * with much more all that waits for this turn waits for milliseconds.
+ */
+const EXPORT_PAIRS = 128;
+const EXPORT_BYTES = 64 * 1024;
 
 export type ListedPage = { after?: string | undefined; limit?: number | undefined };
 
@@ -136,14 +139,20 @@ export class OpenExports {
   }
 }
 
-async function* readPairs(level: Level, snapshot: LevelSnapshot): AsyncIterable<StorePair[]> {
-  const pairs = level.iterator({
-    gte: DATA,
-    lt: DATA_END,
-    snapshot,
-    fillCache: false,
-    highWaterMarkBytes: EXPORT_BYTES,
-  });
+/** All that a checkpoint holds; throws unless it is of that position. It is changed by being read. */
+export async function* exportCheckpoint(directory: string, position: StorePosition): StoreStream {
+  const level = await openLevel(directory, { create: false });
+  try {
+    assert.deepEqual(await readPosition(level), position, 'a checkpoint of another position');
+    yield* encodeSnapshot(position, readPairs(level));
+  } finally {
+    await level.close();
+  }
+}
+
+async function* readPairs(level: Level, snapshot?: LevelSnapshot): AsyncIterable<StorePair[]> {
+  const all = { gte: DATA, lt: DATA_END, fillCache: false, highWaterMarkBytes: EXPORT_BYTES };
+  const pairs = level.iterator(snapshot === undefined ? all : { ...all, snapshot });
   try {
     for (;;) {
       const group = await pairs.nextv(EXPORT_PAIRS);

@@ -44,6 +44,8 @@ type Flushable = {
   position: StorePosition;
   /** Takes no more, and is to be written. */
   isSealed: boolean;
+  /** Called when it is written, or never will be. */
+  readonly waiting: (() => void)[];
 };
 
 type Applied = {
@@ -67,7 +69,6 @@ export class OverlayStore implements Store {
   #applied: Applied | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isFlushing = false;
-  #flushed: Promise<void> = Promise.resolve();
   readonly #flushTimes = new Durations();
   #room: { resolve: () => void; reject: (error: Error) => void } | undefined;
   #failure: Error | undefined;
@@ -141,7 +142,11 @@ export class OverlayStore implements Store {
 
   async flush(): Promise<void> {
     this.#seal();
-    await this.#flushed;
+    const newest = this.#flushables.at(-1);
+    // Not for what comes after it: that need never end.
+    if (newest !== undefined && this.#failure === undefined) {
+      await new Promise<void>((resolve) => newest.waiting.push(resolve));
+    }
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -158,6 +163,11 @@ export class OverlayStore implements Store {
       // Closing a snapshot cannot fail, and nobody waits for it but its database.
       void snapshot.close().then(leave);
     });
+  }
+
+  async checkpoint(directory: string): Promise<StorePosition> {
+    await this.flush();
+    return this.#home.database().checkpoint(directory);
   }
 
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
@@ -188,7 +198,7 @@ export class OverlayStore implements Store {
     if (newest?.isSealed === false) return newest;
     const generation = this.#overlay.begin();
     const batch = this.#home.database().newBatch();
-    const opened = { generation, batch, position, isSealed: false };
+    const opened = { generation, batch, position, isSealed: false, waiting: [] };
     this.#flushables.push(opened);
     return opened;
   }
@@ -198,7 +208,7 @@ export class OverlayStore implements Store {
     this.#timer = undefined;
     const newest = this.#flushables.at(-1);
     if (newest !== undefined) newest.isSealed = true;
-    if (!this.#isFlushing) this.#flushed = this.#flushSealed();
+    if (!this.#isFlushing) void this.#flushSealed();
   }
 
   /** Reports its failure and never rejects. */
@@ -212,11 +222,13 @@ export class OverlayStore implements Store {
         this.#flushables.shift();
         this.#overlay.dropOldest();
         this.#durable = oldest.position;
+        for (const resume of oldest.waiting) resume();
         this.#observer?.onDurable();
         if (this.#overlay.bytes < OVERLAY_BYTES_MAX) this.#takeRoom()?.resolve();
       }
     } catch (error) {
       this.#failure = new Error(`Cannot write to the store: ${String(error)}`, { cause: error });
+      for (const { waiting } of this.#flushables) for (const resume of waiting) resume();
       this.#takeRoom()?.reject(this.#failure);
       this.#observer?.onFailure(this.#failure);
     } finally {

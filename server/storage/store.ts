@@ -72,6 +72,11 @@ export type Store = {
   /** A consistent export of the published state, in chunks of bounded size. */
   exportSnapshot(): StoreExport;
   /**
+   * The same on a disk, for a thread that has nothing else to do (`exportCheckpoint`): all that is
+   * published now, perhaps more, in a directory that is created. Only where there is a disk.
+   */
+  checkpoint?(directory: string): Promise<StorePosition>;
+  /**
    * Replaces everything by an exported state. After a crash at any moment the store is wholly the
    * old one or wholly the new one. Visible and durable when it resolves.
    */

@@ -122,6 +122,10 @@ export class SyncStore implements Store {
     return this.#exports.begin(this.#view, [], this.#view.enter());
   }
 
+  checkpoint(directory: string): Promise<StorePosition> {
+    return this.#home.database().checkpoint(directory);
+  }
+
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
     assert(this.#applied === undefined, 'import before the last apply was published');
     await this.#home.replace(position, chunks);

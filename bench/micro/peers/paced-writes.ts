@@ -45,7 +45,7 @@ export class PacedWrites {
 
   #startDue(): void {
     const due = Math.floor(((performance.now() - this.#startMs) / 1_000) * this.#ratePerSecond);
-    for (; this.#next < due; this.#next += 1) {
+    for (; this.#next <= due; this.#next += 1) {
       if (this.#inFlight < IN_FLIGHT_MAX) void this.#make(this.#next);
       else this.#failures += 1;
     }
