@@ -21,7 +21,6 @@
  */
 
 import assert from 'node:assert/strict';
-import { createReadStream } from 'node:fs';
 import type {
   ChangeFeed,
   ClusterCredentials,
@@ -43,9 +42,9 @@ import { systemFileOperations } from './file-operations.ts';
 import { TenureWatch } from './leadership.ts';
 import { machineStatistics } from './machine-statistics.ts';
 import { Membership } from './membership.ts';
+import { Pace } from './pace.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
-import { Pace } from './pace.ts';
 import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
 import { ReadRounds } from './reads.ts';
 import type { ReadStatistics } from './reads.ts';
@@ -323,6 +322,7 @@ class Node implements Replica {
     this.reads.start();
     const address = this.#options.clusterAddress();
     const { snapshotBytesPerSecond: bytesPerSecond } = this.#options.settings;
+    const pace = new Pace(bytesPerSecond, clock);
     const builder = new SnapshotBuilder({
       ...{ clock, logger, store, directory },
       bytesPerSecond,
@@ -336,10 +336,8 @@ class Node implements Replica {
         proposals: this.#proposals,
         applyEntries: (entries) => this.#applier.enqueue(entries),
         isBacklogged: () => this.#applier.isBacklogged(),
-        installSnapshot: (snapshot, file) => {
-          const chunks = new Pace(bytesPerSecond, clock).spread(createReadStream(file));
-          return this.#applier.install(snapshot, chunks);
-        },
+        installSnapshot: (snapshot, file) =>
+          this.#applier.install(snapshot, pace.spread(systemFileOperations.pieces(file))),
         leaseSnapshot: (firstIndex) => builder.lease(firstIndex),
         endReads: (states) => this.reads.onReadStates(states),
         observe: (status) => {
