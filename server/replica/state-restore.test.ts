@@ -145,6 +145,26 @@ test('a state that is not whole is refused, and everything else goes on', async 
   }
 });
 
+test('a piece that this node cannot read ends it, and is not refused', async () => {
+  const store = createMemoryStore();
+  const get = store.get.bind(store);
+  vi.spyOn(store, 'get').mockImplementation((key) => {
+    if (key === pieceKey(prefix, 1)) throw new Error('EIO');
+    return get(key);
+  });
+  const commands = staged(await stateOf({ a: 'restored' }));
+  const entries = commands.map((command, position): Entry => {
+    return { index: position + 1, term: 1, kind: 'command', command };
+  });
+  const failure = await new Promise((onFatal) => {
+    const [onApplied, onDurable] = [vi.fn(), vi.fn()];
+    const applier = new Applier({ clock: systemClock, store, onApplied, onDurable, onFatal });
+    applier.enqueue(entries);
+  });
+  expect(failure).toMatchObject({ message: 'EIO' });
+  expect(store.position().lastIncludedIndex).toBe(entries.length - 1);
+});
+
 test('others get their turn between any two pieces', async () => {
   const memory = createMemoryStore();
   let turn = 0;

@@ -79,18 +79,30 @@ async function isWhole(staged: Staged): Promise<boolean> {
     if (!hash.digest().equals(staged.command.sha256)) return false;
     await verifySnapshot(STAGED_POSITION, piecesOf(staged));
     return true;
-  } catch {
+  } catch (error) {
+    if (error instanceof UnreadableError) throw error.cause;
     // All nodes read the same bytes, and decode them to the same fault.
     return false;
   }
 }
 
+/** What this disk does not give, others do: to refuse for that would part the states. */
+class UnreadableError extends Error {}
+
 async function* piecesOf({ store, command, nextTurn }: Staged): StoreStream {
   for (let number = 0; number < command.pieceCount; number += 1) {
     await nextTurn();
-    const piece = store.get(pieceKey(command.prefix, number));
+    const piece = readPiece(store, pieceKey(command.prefix, number));
     if (piece === undefined) throw new Error(`piece ${number} of the staged state is missing`);
     yield piece;
+  }
+}
+
+function readPiece(store: Store, key: string): Uint8Array | undefined {
+  try {
+    return store.get(key);
+  } catch (cause) {
+    throw new UnreadableError('a piece cannot be read', { cause });
   }
 }
 
