@@ -25,6 +25,7 @@ import type { RaftEvents, RunningRaft } from './raft-host.ts';
 import { NO_DURATIONS } from '../storage/durations.ts';
 import type { RaftStatistics } from './raft-statistics.ts';
 import type { Recovery } from './recovery.ts';
+import { leaseMsOf } from './lease.ts';
 import { Retention } from './retention.ts';
 import type { ReplicaSettings } from './settings.ts';
 import { TICK_MS } from './tick-schedule.ts';
@@ -58,8 +59,6 @@ export type SessionEvents = RaftEvents & {
 };
 
 const TRANSFER_ATTEMPTS_MAX = 3;
-const LEASE_SLACK_TICKS = 3;
-const CLOCK_DRIFT_MAX = 0.1;
 /** What is kept of the log for a follower that gets a snapshot, in multiples of the usual bytes. */
 const HELD_TRAILS_MAX = 4;
 
@@ -359,7 +358,7 @@ function createRaft({ nodeId, position, settings, recovery, random }: SessionOpt
     configuration,
     electionTicks: ticksOf(settings.electionTimeoutMs),
     heartbeatTicks: ticksOf(settings.heartbeatMs),
-    leaseMs: settings.leaderLease ? leaseMsOf(settings) : 0,
+    leaseMs: settings.leaderLease ? leaseMsOf(ticksOf(settings.electionTimeoutMs), TICK_MS) : 0,
     random,
     commitNotify:
       commitNotify.kind === 'push'
@@ -371,16 +370,6 @@ function createRaft({ nodeId, position, settings, recovery, random }: SessionOpt
 
 function ticksOf(ms: number): number {
   return Math.max(1, Math.round(ms / TICK_MS));
-}
-
-/**
- * A voter refuses its vote for `electionTimeoutMs` of its own clock, in ticks of which the first may
- * be over at once, and after a hold-up counts two more that came before. What is left is shortened
- * by how far two clocks may drift apart meanwhile; real ones do by a ten-thousandth.
- */
-function leaseMsOf({ electionTimeoutMs }: ReplicaSettings): number {
-  const refusalMs = (ticksOf(electionTimeoutMs) - LEASE_SLACK_TICKS) * TICK_MS;
-  return Math.max(0, refusalMs * (1 - CLOCK_DRIFT_MAX));
 }
 
 function mostAdvancedVoter({ id, configuration, progress }: RaftStatus): string | undefined {

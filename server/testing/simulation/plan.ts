@@ -9,6 +9,7 @@
 
 import type { NodeId } from '../../raft/message.ts';
 import type { CommitNotify } from '../../raft/replication.ts';
+import { leaseMsOf } from '../../replica/lease.ts';
 import { CHUNK_BYTES } from '../../storage/chunking.ts';
 import { Random } from '../random.ts';
 import { SWARM_WORKLOAD, type Row, type Workload } from './matrix.ts';
@@ -84,7 +85,7 @@ export function planOf(seed: number, { row, workload = SWARM_WORKLOAD }: Cell = 
     spareCount,
     electionTicks,
     heartbeatTicks,
-    leaseMs: random.chance(0.5) ? leaseMsOf(electionTicks) : 0,
+    leaseMs: random.chance(0.5) ? leaseMsOf(electionTicks, TICK_US / 1000) : 0,
     commitNotify: random.chance(0.75)
       ? { kind: 'push', isGathered: false }
       : { kind: 'piggyback', timeoutTicks: random.between(2, 6) },
@@ -113,14 +114,6 @@ export function planOf(seed: number, { row, workload = SWARM_WORKLOAD }: Cell = 
       periodUs: random.between(2_000, 40_000),
     }),
   };
-}
-
-/**
- * A voter may count its first tick at once, and a fast clock counts 5 % too many (`drift` of the
- * nemesis), with jitter of as much again: the slack of `replica/session.ts` covers both.
- */
-function leaseMsOf(electionTicks: number): number {
-  return Math.max(0, (electionTicks - 3) * (TICK_US / 1000) * 0.9);
 }
 
 function planNetwork(random: Random): NetworkPlan {
