@@ -180,6 +180,23 @@ test('a leader sends while it writes, all proposals of a turn as one', async () 
   expect(appends).toEqual([3]);
 });
 
+test('what is proposed in a turn is one batch, in whatever order its microtasks and ticks run', async () => {
+  const harness = start(['n1']);
+  await lead(harness);
+  const propose = (command: string): void => {
+    void harness.proposals.submit(Buffer.from(command));
+    harness.driver.wake();
+  };
+  process.nextTick(() => propose('a'));
+  queueMicrotask(() => {
+    propose('b');
+    process.nextTick(() => propose('c'));
+  });
+  propose('d');
+  await settle();
+  expect(harness.appends.map(({ write }) => write.entries.length)).toEqual([4]);
+});
+
 test('a follower claims only what its disk holds, in order', async () => {
   const harness = start(['n1', 'n2']);
   harness.driver.enqueue({ kind: 'message', message: appendOf(1, 0) });

@@ -98,6 +98,7 @@ test('a snapshot moves while writes go on', async () => {
   expect(back.replica.physical.get('big/39')?.length).toBe(big.length);
 });
 
+// Each for its own reason: `snapshot-refusals.test.ts`.
 test('a snapshot that is damaged or too large is refused, and the node lives on', async () => {
   const cluster = await formed(1, { settings: { ...settings, snapshotBytesMax: 1_000 } });
   const { network, replica } = cluster.member('n1');

@@ -157,8 +157,8 @@ test('a piece that this node cannot read ends it, and is not refused', async () 
     return { index: position + 1, term: 1, kind: 'command', command };
   });
   const failure = await new Promise((onFatal) => {
-    const [onApplied, onDurable] = [vi.fn(), vi.fn()];
-    const applier = new Applier({ clock: systemClock, store, onApplied, onDurable, onFatal });
+    const ignored = { onApplied: () => undefined, onDurable: () => undefined };
+    const applier = new Applier({ clock: systemClock, store, ...ignored, onFatal });
     applier.enqueue(entries);
   });
   expect(failure).toMatchObject({ message: 'EIO' });

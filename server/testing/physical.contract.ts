@@ -75,6 +75,26 @@ export function describePhysical(name: string, open: () => Promise<PhysicalUnder
       expect(changes).toEqual([[{ kind: 'keys', index, keys: ['a', 'b'] }, true]]);
     });
 
+    check(
+      'a listener may write, and wait for what it hears of, without being in the way',
+      async (node) => {
+        const { physical } = node;
+        const begun: { written: Promise<number>; awaited: Promise<boolean>; index: number }[] = [];
+        const unsubscribe = node.changeFeed.subscribe(({ index }) => {
+          if (begun.length > 0) return;
+          const awaited = physical.awaitApplied(index, 10_000);
+          begun.push({ written: physical.write([putOf('b')]), awaited, index });
+        });
+        const index = await physical.write([putOf('a')]);
+        unsubscribe();
+        const [heard] = begun;
+        expect(heard?.index).toBe(index);
+        expect(await heard?.awaited).toBe(true);
+        expect(await heard?.written).toBeGreaterThan(index);
+        expect([textOf(node, 'a'), textOf(node, 'b')]).toEqual(['a', 'b']);
+      },
+    );
+
     check('awaitApplied() resolves with what has come true', async ({ physical }) => {
       const next = physical.appliedIndex() + 1;
       expect(await physical.awaitApplied(next, 0)).toBe(false);
