@@ -16,15 +16,25 @@ import { encodeMessage } from './wire.ts';
 
 export type Lane = 'control' | 'bulk';
 
-/** Takes under a millisecond on a slow network; a heartbeat may wait behind some of them. */
-const CONTROL_APPEND_BYTES_MAX = 64 * 1024;
-/** With so much waiting on `control` already, appends have no business there. */
-const CONTROL_BACKLOG_BYTES_MAX = 256 * 1024;
-const CONTROL_BYTES_MAX = 1024 * 1024;
-/** The largest frame, and about the window that raft keeps in flight. */
-const BULK_BYTES_MAX = 16 * 1024 * 1024;
+export type LaneLimits = {
+  /** Takes under a millisecond on a slow network; a heartbeat may wait behind some of them. */
+  readonly controlAppendBytesMax: number;
+  /** With so much waiting on `control` already, appends have no business there. */
+  readonly controlBacklogBytesMax: number;
+  readonly controlBytesMax: number;
+  /** The largest frame, and about the window that raft keeps in flight. */
+  readonly bulkBytesMax: number;
+};
+
+export const LANE_LIMITS: LaneLimits = {
+  controlAppendBytesMax: 64 * 1024,
+  controlBacklogBytesMax: 256 * 1024,
+  controlBytesMax: 1024 * 1024,
+  bulkBytesMax: 16 * 1024 * 1024,
+};
 
 export class PeerLanes {
+  readonly #limits: LaneLimits;
   readonly #control: PeerLane;
   readonly #bulk: PeerLane;
   /** The last append on `bulk` that may be unanswered. */
@@ -32,18 +42,20 @@ export class PeerLanes {
 
   constructor(options: {
     readonly clock: Clock;
+    readonly limits: LaneLimits;
     dial(lane: Lane): Promise<PeerSocket>;
     onLoss(): void;
   }) {
-    const { clock } = options;
+    const { clock, limits } = options;
+    this.#limits = limits;
     this.#control = new PeerLane({
-      bytesMax: CONTROL_BYTES_MAX,
+      bytesMax: limits.controlBytesMax,
       clock,
       dial: () => options.dial('control'),
       onLoss: options.onLoss,
     });
     this.#bulk = new PeerLane({
-      bytesMax: BULK_BYTES_MAX,
+      bytesMax: limits.bulkBytesMax,
       clock,
       dial: () => options.dial('bulk'),
       onLoss: () => {
@@ -76,8 +88,8 @@ export class PeerLanes {
     if (this.#bulkTail !== undefined && this.#bulkTail.term !== term) this.#bulkTail = undefined;
     return (
       this.#bulkTail !== undefined ||
-      CONTROL_APPEND_BYTES_MAX < bytes ||
-      CONTROL_BACKLOG_BYTES_MAX < this.#control.backlogBytes
+      this.#limits.controlAppendBytesMax < bytes ||
+      this.#limits.controlBacklogBytesMax < this.#control.backlogBytes
     );
   }
 

@@ -35,6 +35,8 @@ export type SnapshotReceiverOptions = {
   readonly nodeId: NodeId;
   /** A larger one is refused before any of it is taken. */
   readonly snapshotBytesMax: number;
+  /** Smaller in simulations only. */
+  readonly syncBytes?: number;
   readonly logger: ReplicaLogger;
   /** `file` is complete and durable; resolves when it is installed, or was of no use. */
   onSnapshot(message: InstallSnapshot, file: string): Promise<void>;
@@ -125,14 +127,17 @@ export class SnapshotReceiver {
   }
 
   async #spool(offer: Offer, frames: Frames, socket: PeerSocket): Promise<string> {
-    const { directory, files } = this.#options;
+    const { directory, files, syncBytes } = this.#options;
     const { snapshot } = offer.message;
     await files.makeDirectory(directory);
     const { id } = offer.manifest;
     const part = join(directory, snapshotFileName(snapshot, { id, suffix: 'part' }));
     if (this.#part !== undefined && this.#part !== part) await files.remove(this.#part);
     this.#part = part;
-    const spool = await Spool.open(files, part, offer.manifest);
+    const spool = await Spool.open(files, part, {
+      manifest: offer.manifest,
+      syncBytes: syncBytes ?? SYNC_BYTES,
+    });
     try {
       acknowledge(socket, spool.size);
       while (!spool.isFull) {
@@ -201,32 +206,32 @@ function acknowledge(socket: PeerSocket, offset: number): void {
   socket.write(Buffer.concat(encodeControl({ kind: 'snapshotReceived', offset })));
 }
 
+type SpoolOptions = { readonly manifest: SnapshotManifest; readonly syncBytes: number };
+
 /** The file that grows, and what must hold when it is finished. */
 class Spool {
   readonly #file: OpenFile;
   readonly #manifest: SnapshotManifest;
   readonly #hash: Hash;
   #size: number;
+  readonly #syncBytes: number;
   #unsynced = 0;
   #isSound = true;
 
   private constructor(
     file: OpenFile,
-    manifest: SnapshotManifest,
+    { manifest, syncBytes }: SpoolOptions,
     held: { readonly hash: Hash; readonly size: number },
   ) {
     this.#file = file;
     this.#manifest = manifest;
+    this.#syncBytes = syncBytes;
     this.#hash = held.hash;
     this.#size = held.size;
   }
 
   /** Goes on with what the file holds. */
-  static async open(
-    files: FileOperations,
-    path: string,
-    manifest: SnapshotManifest,
-  ): Promise<Spool> {
+  static async open(files: FileOperations, path: string, options: SpoolOptions): Promise<Spool> {
     const file = await files.open(path, 'a');
     try {
       const hash = createHash('sha256');
@@ -235,7 +240,7 @@ class Spool {
         hash.update(piece);
         size += piece.length;
       }
-      return new Spool(file, manifest, { hash, size });
+      return new Spool(file, options, { hash, size });
     } catch (error) {
       await file.close();
       throw error;
@@ -266,7 +271,7 @@ class Spool {
     this.#hash.update(frame.bytes);
     this.#size += frame.bytes.length;
     this.#unsynced += frame.bytes.length;
-    if (this.#unsynced < SYNC_BYTES) return;
+    if (this.#unsynced < this.#syncBytes) return;
     await this.#guarded(() => this.#file.datasync());
     this.#unsynced = 0;
   }

@@ -33,12 +33,20 @@ export type SnapshotSenderOptions = {
   readonly logger: ReplicaLogger;
   /** Of all transfers together; 0 for no limit. */
   readonly bytesPerSecond: number;
+  /** Smaller ones in simulations only. */
+  readonly sizes?: TransferSizes;
   /** Where this node's log begins. */
   firstIndex(): number;
   dial(to: NodeId): Promise<PeerSocket>;
   /** A snapshot of `index` is about to be sent: the follower will go on from there. */
   onStart(to: NodeId, index: number): void;
   onDone(to: NodeId, isComplete: boolean): void;
+};
+
+export type TransferSizes = {
+  readonly chunkBytes: number;
+  /** Sent and not acknowledged: some chunks, so that disk and network overlap. */
+  readonly windowBytes: number;
 };
 
 type Transfer = {
@@ -50,8 +58,7 @@ type Transfer = {
 /** Each costs disk and network what the writes want, too. */
 export const SENDS_MAX = 2;
 export const CHUNK_BYTES = 256 * 1024;
-/** Sent and not acknowledged: some chunks, so that disk and network overlap. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
+const SIZES: TransferSizes = { chunkBytes: CHUNK_BYTES, windowBytes: 4 * 1024 * 1024 };
 /** Without an answer for so long the receiver counts as lost. */
 export const PROGRESS_TIMEOUT_MS = 30_000;
 const ANSWER_BYTES_MAX = 64;
@@ -60,6 +67,7 @@ const CHUNK_HEAD_BYTES_MAX = 64;
 
 export class SnapshotSender {
   readonly #options: SnapshotSenderOptions;
+  readonly #sizes: TransferSizes;
   readonly #pace: Pace;
   readonly #waiting = new Map<NodeId, Transfer>();
   readonly #underWay = new Map<NodeId, Transfer>();
@@ -68,6 +76,7 @@ export class SnapshotSender {
 
   constructor(options: SnapshotSenderOptions) {
     this.#options = options;
+    this.#sizes = options.sizes ?? SIZES;
     this.#pace = new Pace(options.bytesPerSecond, options.clock);
   }
 
@@ -162,13 +171,14 @@ export class SnapshotSender {
     const file = await this.#options.files.open(lease.file, 'r');
     try {
       // One is read while the other is written.
-      let [chunk, other] = [new Chunk(), new Chunk()];
+      const { chunkBytes, windowBytes } = this.#sizes;
+      let [chunk, other] = [new Chunk(chunkBytes), new Chunk(chunkBytes)];
       for (let offset = start; offset < lease.manifest.size; offset += chunk.size) {
         [chunk, other] = [other, chunk];
         await outgoing.untilFree(chunk);
         await chunk.read(file, offset);
         await this.#pace.spend(chunk.size);
-        await outgoing.send(chunk);
+        await outgoing.send(chunk, windowBytes);
       }
     } finally {
       await file.close();
@@ -181,15 +191,20 @@ export class SnapshotSender {
  * collector mark the whole heap ten times a second, and writes wait for that.
  */
 class Chunk {
-  readonly #memory = Buffer.allocUnsafeSlow(CHUNK_HEAD_BYTES_MAX + CHUNK_BYTES);
+  readonly #memory: Buffer;
   /** Whether a socket still needs the memory. */
   isInUse = false;
   offset = 0;
   size = 0;
 
+  constructor(bytesMax: number) {
+    this.#memory = Buffer.allocUnsafeSlow(CHUNK_HEAD_BYTES_MAX + bytesMax);
+  }
+
   async read(file: OpenFile, offset: number): Promise<void> {
     assert(!this.isInUse, 'a chunk is read into memory that is being sent');
-    const { bytesRead } = await file.read(this.#memory, CHUNK_HEAD_BYTES_MAX, CHUNK_BYTES, offset);
+    const bytesMax = this.#memory.length - CHUNK_HEAD_BYTES_MAX;
+    const { bytesRead } = await file.read(this.#memory, CHUNK_HEAD_BYTES_MAX, bytesMax, offset);
     if (bytesRead === 0) throw new Error('the snapshot file is too short');
     this.offset = offset;
     this.size = bytesRead;
@@ -264,8 +279,8 @@ class Outgoing {
     await this.#until(() => !chunk.isInUse);
   }
 
-  async send(chunk: Chunk): Promise<void> {
-    await this.#until(() => this.#sentOffset - (this.#receivedOffset ?? 0) < WINDOW_BYTES);
+  async send(chunk: Chunk, windowBytes: number): Promise<void> {
+    await this.#until(() => this.#sentOffset - (this.#receivedOffset ?? 0) < windowBytes);
     chunk.writeTo(this.#socket, () => this.#wake());
     this.#sentOffset = chunk.offset + chunk.size;
   }

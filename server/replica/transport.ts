@@ -20,7 +20,8 @@ import { decodeHello, encodeControl, HELLO_BYTES_MAX } from './control-frames.ts
 import type { Hello } from './control-frames.ts';
 import { PEER_FRAME_BYTES_MAX } from './frame-fields.ts';
 import { SEEN_INTERVAL_MS } from './peer-lane.ts';
-import { PeerLanes } from './peer-lanes.ts';
+import { LANE_LIMITS, PeerLanes } from './peer-lanes.ts';
+import type { LaneLimits } from './peer-lanes.ts';
 import type { PeerSocket } from './peer-socket.ts';
 import { decodeFrame } from './wire.ts';
 
@@ -37,6 +38,8 @@ export type ReplicaLogger = {
 
 export type TransportOptions = {
   readonly clock: Clock;
+  /** Smaller ones in simulations only. */
+  readonly laneLimits?: LaneLimits;
   readonly clusterId: string;
   readonly nodeId: NodeId;
   /** Of this node's disk. */
@@ -202,6 +205,7 @@ export class Transport {
     if (known !== undefined) return known;
     const lanes = new PeerLanes({
       clock: this.#options.clock,
+      limits: this.#options.laneLimits ?? LANE_LIMITS,
       dial: (lane) => this.dial(id, lane),
       onLoss: () => this.#options.onUnreachable(id),
     });

@@ -503,6 +503,8 @@ class CoreWorld {
       // Monotonic ticks are all that a core knows of time, and its disk cannot fail.
       diskFault: () => undefined,
       clockJump: () => undefined,
+      // States go from node to node at once.
+      transferFault: () => undefined,
       count: (name) => this.#count(name),
     };
   }

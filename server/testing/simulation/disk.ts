@@ -100,6 +100,16 @@ export class SimulatedDisk implements LogFiles {
     return Buffer.from(file.content.subarray(0, file.length));
   }
 
+  readAt(descriptor: number, position: number, bytes: number): Buffer {
+    this.#mayFail('read', 'readError');
+    const { content, length } = this.#fileOf(descriptor);
+    return content.subarray(position, Math.min(length, position + bytes));
+  }
+
+  lengthOf(descriptor: number): number {
+    return this.#fileOf(descriptor).length;
+  }
+
   create(path: string): number {
     this.#change('create');
     this.#mayFail('create', 'noSpace');
@@ -162,12 +172,15 @@ export class SimulatedDisk implements LogFiles {
     this.#change('rename');
     const file = this.#files.get(from);
     assert(file !== undefined, 'no such file');
-    const move = (before: string, after: string): void => {
-      this.#files.delete(before);
-      this.#files.set(after, file);
+    const replaced = this.#files.get(to);
+    this.#files.delete(from);
+    this.#files.set(to, file);
+    const undo = (): void => {
+      this.#files.set(from, file);
+      if (replaced === undefined) this.#files.delete(to);
+      else this.#files.set(to, replaced);
     };
-    move(from, to);
-    this.#unsynced.push({ file: undefined, name: to, undo: () => move(to, from) });
+    this.#unsynced.push({ file: undefined, name: to, undo });
   }
 
   unlink(path: string): void {

@@ -24,6 +24,8 @@ export type Victims = {
   pause(id: NodeId, action: ActionOf<'pause'>): void;
   drift(id: NodeId, ppm: number): void;
   clockJump(id: NodeId, byUs: number): void;
+  /** Waits for a transfer to come so far. */
+  transferFault(fault: ActionOf<'transferFault'>): void;
   count(name: string): void;
 };
 
@@ -66,6 +68,8 @@ export function inflict(action: NemesisAction, victims: Victims): void {
       return victims.diskFault(resolve(action.target, victims), action);
     case 'pause':
       return victims.pause(resolve(action.target, victims), action);
+    case 'transferFault':
+      return victims.transferFault(action);
     case 'drift':
       return victims.drift(resolve(action.target, victims), action.ppm);
     case 'clockJump':

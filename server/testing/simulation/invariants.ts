@@ -27,6 +27,7 @@ export const INVARIANTS = {
   I21: 'a snapshot is the state of its index, and never takes a node back',
   I22: 'a healthy cluster elects, agrees, and takes a write',
   I23: 'a term is raised only with the consent of a majority, or by a transfer',
+  I24: 'peers understand each other: no frame is refused that a peer has sent',
 } as const;
 
 export type InvariantId = keyof typeof INVARIANTS;

@@ -9,6 +9,8 @@ import type { StartSink } from '../../storage/log-sink.ts';
 import { PowerLoss } from './disk.ts';
 
 export type LogDevice = {
+  /** Whether the process that asks still runs. */
+  isCurrent(): boolean;
   /** Calls back when the disk gets to the batch. */
   afterDiskDelay(run: () => void): void;
   onPowerLoss(): void;

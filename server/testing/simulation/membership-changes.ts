@@ -4,7 +4,11 @@ import type { Configuration, NodeId, Server } from '../../raft/message.ts';
 import type { ActionOf } from './inflict.ts';
 
 export function server(id: NodeId, suffrage: Server['suffrage']): Server {
-  return { id, address: `${id}:8201`, suffrage };
+  return { id, address: addressOf(id), suffrage };
+}
+
+export function addressOf(id: NodeId): string {
+  return `${id}:8201`;
 }
 
 /** The servers that are wanted next. One that was removed is never added again: its id is spent. */

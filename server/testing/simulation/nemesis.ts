@@ -6,6 +6,7 @@
 
 import type { Random } from '../random.ts';
 import { PARTITION_KINDS, type PartitionKind } from './partitions.ts';
+import type { TransferFault } from './transfer-plan.ts';
 
 /** Resolved when the action is due. `pick` is in `[0, 1)`. */
 export type Target = { readonly role: 'leader' | 'any'; readonly pick: number };
@@ -67,6 +68,7 @@ export type NemesisAction = { readonly atUs: number } & (
       /** Whether the monotonic clock goes on, as with SIGSTOP, or stands, as in a suspended host. */
       readonly clockRuns: boolean;
     }
+  | TransferFault
   | { readonly kind: 'drift'; readonly target: Target; readonly ppm: number }
   | { readonly kind: 'clockJump'; readonly target: Target; readonly byUs: number }
 );

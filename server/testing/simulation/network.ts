@@ -75,6 +75,9 @@ const HEALTHY: NetworkPlan = {
 const REMEMBERED_PACKETS_MAX = 256;
 /** A connection that is cut is found to be dead only now and then. */
 const LOSS_REPORT_PROBABILITY = 0.1;
+/** Of lost segments of a connection, those with which it breaks. */
+const CONNECTION_LOSS_PROBABILITY = 0.2;
+const RETRANSMISSION_US_MAX = 50_000;
 
 export class Network<Packet> {
   readonly #queue: EventQueue;
@@ -159,28 +162,50 @@ export class Network<Packet> {
   }
 
   #carry(sent: Sent<Packet>, link: Link, bytes: number): void {
-    const { queue, plan } = { queue: this.#queue, plan: this.#plan };
-    let startUs = Math.max(queue.nowUs, link.clogUntilUs);
-    if (plan.bytesPerSecond > 0) {
-      startUs = Math.max(startUs, link.busyUntilUs);
-      link.busyUntilUs = startUs + Math.ceil((bytes * 1e6) / plan.bytesPerSecond);
-      startUs = link.busyUntilUs;
-    }
-    let arrivalUs = startUs + this.#delayUs();
-    if (plan.mode === 'stream') {
+    let arrivalUs = this.#arrivalUs(link, bytes);
+    if (this.#plan.mode === 'stream') {
       arrivalUs = Math.max(arrivalUs, link.lastArrivalUs);
       link.lastArrivalUs = arrivalUs;
     }
     const { connection } = link;
-    queue.at(arrivalUs, () => {
+    this.#queue.at(arrivalUs, () => {
       if (link.connection === connection) this.#port.deliver(sent);
       else this.#port.lose(sent, false);
     });
   }
 
+  #arrivalUs(link: Link, bytes: number): number {
+    const { bytesPerSecond } = this.#plan;
+    let startUs = Math.max(this.#queue.nowUs, link.clogUntilUs);
+    if (bytesPerSecond > 0) {
+      startUs = Math.max(startUs, link.busyUntilUs);
+      link.busyUntilUs = startUs + Math.ceil((bytes * 1e6) / bytesPerSecond);
+      startUs = link.busyUntilUs;
+    }
+    return startUs + this.#delayUs();
+  }
+
   #delayUs(): number {
     const { delayUsMin, delayUsMean } = this.#plan;
     return Math.ceil(delayUsMin - delayUsMean * Math.log(1 - this.#random.next()));
+  }
+
+  isCut(from: NodeId, to: NodeId): boolean {
+    return this.#partition.cutLinks.has(`${from}>${to}`);
+  }
+
+  /** When bytes of a connection arrive if the link is not cut by then; undefined if they break it. */
+  segmentArrivalUs(from: NodeId, to: NodeId, bytes: number): number | undefined {
+    const { dropProbability, corruptProbability } = this.#plan;
+    const random = this.#random;
+    // A lost segment is sent anew; a damaged one is refused by TLS, and so is all that follows.
+    if (corruptProbability > 0 && random.chance(corruptProbability)) return undefined;
+    let arrivalUs = this.#arrivalUs(this.#link(from, to), bytes);
+    if (dropProbability > 0 && random.chance(dropProbability)) {
+      if (random.chance(CONNECTION_LOSS_PROBABILITY)) return undefined;
+      arrivalUs += random.between(0, RETRANSMISSION_US_MAX);
+    }
+    return arrivalUs;
   }
 
   #lose(sent: Sent<Packet>, link: Link): void {

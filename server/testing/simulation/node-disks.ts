@@ -9,8 +9,8 @@ import { SimulatedDisk } from './disk.ts';
 export class NodeDisks {
   readonly log = new SimulatedDisk();
   readonly store: StoreImage;
-  /** Complete files of snapshots, durable before raft hears of them. */
-  readonly snapshots = new Map<string, Buffer>();
+  /** Of their own, and so are their troubles. */
+  readonly snapshots = new SimulatedDisk();
   /** What the log was reported to hold durably. */
   readonly promised = new LogImage();
   /** A segment with a flipped bit. As long as it is there, no process may start. */

@@ -7,6 +7,7 @@ import type { ActionOf } from './inflict.ts';
 import type { NodeClock } from './node-clock.ts';
 import type { NodeDisks } from './node-disks.ts';
 import type { NodeProcess } from './node-process.ts';
+import type { StreamHost } from './streams.ts';
 
 export type Member = {
   readonly id: NodeId;
@@ -14,6 +15,8 @@ export type Member = {
   readonly jitter: Random;
   clock: NodeClock;
   process: NodeProcess | undefined;
+  /** The process, as its connections see it. */
+  host: StreamHost | undefined;
   isStarting: boolean;
   /** Its disk is damaged. */
   isLost: boolean;

@@ -12,8 +12,11 @@ import { createPhysical } from '../../replica/physical.ts';
 import { Proposals } from '../../replica/proposals.ts';
 import { ReadRounds } from '../../replica/reads.ts';
 import { recover, type Recovery } from '../../replica/recovery.ts';
+import { findSnapshotFiles } from '../../replica/snapshot-files.ts';
+import type { FileOperations } from '../../replica/file-operations.ts';
+import type { PeerSocket } from '../../replica/peer-socket.ts';
 import type { PhysicalStore } from '../../core/ports.ts';
-import type { Entry, HardState, InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
+import type { Entry, HardState, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
 import { openDurableLogOn, type DurableLog, type LogAppend } from '../../storage/durable-log.ts';
 import type { Store } from '../../storage/store.ts';
@@ -23,8 +26,12 @@ import { openSimulatedStore } from './durable-store.ts';
 import { startSimulatedSink, type LogDevice } from './log-device.ts';
 import type { NodeClock } from './node-clock.ts';
 import type { NodeDisks } from './node-disks.ts';
+import { NodePeers, SNAPSHOT_DIRECTORY } from './node-peers.ts';
 import { ObservedRaft } from './observed-raft.ts';
 import { TICK_US, type Plan } from './plan.ts';
+import { simulatedFiles } from './simulated-files.ts';
+import type { TransferChecker } from './transfer-checker.ts';
+import type { TransferPoint } from './transfer-plan.ts';
 import type { WholeNodeChecker } from './whole-node-checker.ts';
 
 const LOG_DIRECTORY = '/log';
@@ -40,8 +47,17 @@ export type ProcessWorld = {
   readonly clock: NodeClock;
   readonly jitter: Random;
   readonly device: LogDevice;
-  send(message: Message): void;
-  sendSnapshot(message: InstallSnapshot, bytes: Buffer): void;
+  readonly transfers: TransferChecker;
+  /** Instead of what the system has: salts and ids. */
+  readonly ids: Random;
+  /** Undefined where messages travel on peer lanes. */
+  readonly sendPacket: ((message: Message) => void) | undefined;
+  dial(to: NodeId): Promise<PeerSocket>;
+  /** A transfer that it takes part in has come so far. */
+  reached(point: TransferPoint): void;
+  onInstalled(to: NodeId, term: number, index: number): void;
+  /** It learns something about how another one is doing. */
+  onNews(about: NodeId): void;
   onTick(status: RaftStatus): void;
   onMessage(before: RaftStatus, message: Message, after: RaftStatus): void;
   onTurn(status: RaftStatus): void;
@@ -63,6 +79,8 @@ export class NodeProcess {
   readonly proposals: Proposals;
   readonly reads: ReadRounds;
   readonly physical: PhysicalStore;
+  readonly peers: NodePeers;
+  readonly #files: FileOperations;
   /** What raft was told to be applied: it forgets nothing beyond. */
   #reportedIndex: number;
   #compactedIndex = 0;
@@ -78,18 +96,16 @@ export class NodeProcess {
     );
     world.checker.onRecovered(id, disks, recovered);
     const store = await openSimulatedStore(disks.store, world.plan.storeMode, device);
-    const files = [...disks.snapshots.keys()].map((file) => {
-      const [index = 0, term = 0] = file.split('-').map(Number);
-      return { index, term };
-    });
-    const recovery = recover(recovered, store.position(), files);
+    const files = simulatedFiles(disks.snapshots, device);
+    const snapshots = await findSnapshotFiles(files, SNAPSHOT_DIRECTORY);
+    const recovery = recover(recovered, store.position(), snapshots);
     const { reset, hardState } = recovery;
     if (reset !== undefined) {
       await log.append({ hardState, reset, entries: [] });
       disks.promise({ hardState, reset, entries: [] });
     }
-    disks.snapshots.clear();
-    return new NodeProcess(id, { disks, world, log, store, recovery });
+    for (const { file } of snapshots) await files.remove(file);
+    return new NodeProcess(id, { disks, world, log, store, files, recovery });
   }
 
   private constructor(
@@ -99,10 +115,11 @@ export class NodeProcess {
       readonly world: ProcessWorld;
       readonly log: DurableLog;
       readonly store: Store;
+      readonly files: FileOperations;
       readonly recovery: Recovery;
     },
   ) {
-    const { disks, world, log, store, recovery } = parts;
+    const { disks, world, log, store, files, recovery } = parts;
     const { clock, plan } = world;
     this.id = id;
     this.#world = world;
@@ -143,6 +160,8 @@ export class NodeProcess {
       appliedIndex: () => this.#applier.appliedIndex(),
       awaitApplied: (index, timeoutMs) => this.#applier.awaitApplied(index, timeoutMs),
     });
+    this.#files = files;
+    this.peers = this.#createPeers();
     this.#driver = this.#createDriver();
   }
 
@@ -158,6 +177,7 @@ export class NodeProcess {
   run(): void {
     this.reads.start();
     this.#driver.start();
+    this.peers.greet(this.#store.position());
   }
 
   kill(): void {
@@ -166,13 +186,6 @@ export class NodeProcess {
 
   receive(message: Message): void {
     this.#driver.enqueue({ kind: 'message', message });
-  }
-
-  receiveSnapshot(message: InstallSnapshot, bytes: Buffer, done: () => void): void {
-    const { lastIncludedIndex, lastIncludedTerm } = message.snapshot;
-    const file = `${lastIncludedIndex}-${lastIncludedTerm}`;
-    this.#disks.snapshots.set(file, bytes);
-    this.#driver.enqueue({ kind: 'snapshotReceived', message, file, done });
   }
 
   enqueue(input: Parameters<Driver['enqueue']>[0]): void {
@@ -188,7 +201,7 @@ export class NodeProcess {
   }
 
   compact(index: number): void {
-    const target = Math.min(index, this.#reportedIndex);
+    const target = this.peers.hold.limit(Math.min(index, this.#reportedIndex)) ?? 0;
     if (target <= this.#compactedIndex) return;
     this.#compactedIndex = target;
     this.#driver.enqueue({ kind: 'compact', index: target });
@@ -203,6 +216,7 @@ export class NodeProcess {
         await log.append(write);
         this.#disks.promise(write);
         this.#world.checker.onPromise(this);
+        if (write.reset !== undefined) this.#world.reached('log is reset');
       },
       compact: (index) => log.compact(index),
       close: () => log.close(),
@@ -266,6 +280,7 @@ export class NodeProcess {
           return;
         }
         this.#advance(entries);
+        this.peers.hold.count(entries);
         checker.onApplied(this, entries, refusals);
       },
       onDurable: (index) => {
@@ -289,7 +304,8 @@ export class NodeProcess {
   }
 
   #createDriver(): Driver {
-    const { clock, plan, send, sendSnapshot, onTurn, onFatal } = this.#world;
+    const { clock, plan, sendPacket, onTurn, onFatal } = this.#world;
+    const send = sendPacket ?? ((message: Message) => this.peers.send(message));
     return new Driver({
       clock,
       raft: this.raft,
@@ -301,24 +317,23 @@ export class NodeProcess {
         this.#world.checker.safety.onSend(this, message);
         send(message);
       },
-      flush: () => undefined,
+      flush: () => this.peers.flush(),
       sendSnapshot: (message) => {
         this.#world.checker.safety.onSend(this, message);
-        // Chunks come as promises; all of them are there before the next event.
-        void this.#export(message).then(
-          (bytes) => sendSnapshot(bytes.message, bytes.bytes),
-          onFatal,
-        );
+        this.peers.sendSnapshot(message);
       },
       applyEntries: (entries) => this.#applier.enqueue(entries),
-      installSnapshot: (snapshot, file) => {
-        const bytes = this.#disks.snapshots.get(file);
-        return this.#applier.install(snapshot, chunksOf(bytes));
+      installSnapshot: async (snapshot, file) => {
+        await this.#applier.install(snapshot, this.peers.chunksOf(file));
+        this.#world.reached('store is replaced');
       },
-      discardSnapshot: (file) => void this.#disks.snapshots.delete(file),
+      discardSnapshot: (file) => this.peers.discard(file),
       endReads: (states) => this.reads.onReadStates(states),
       observe: (status) => {
         this.reads.observe(status);
+        const released = this.peers.hold.observe(status);
+        if (released !== undefined) this.compact(released);
+        this.peers.observe(status);
         this.#world.checker.onTurn(this, status);
         onTurn(status);
       },
@@ -326,17 +341,31 @@ export class NodeProcess {
     });
   }
 
-  /** As new as the state machine, and never older than what raft announced. */
-  async #export(message: InstallSnapshot): Promise<{ message: InstallSnapshot; bytes: Buffer }> {
-    const exported = this.#store.exportSnapshot();
-    const chunks: Uint8Array[] = [];
-    for await (const chunk of exported.chunks) chunks.push(chunk);
-    await exported.close();
-    return { message: { ...message, snapshot: exported.position }, bytes: Buffer.concat(chunks) };
+  #createPeers(): NodePeers {
+    const { plan, clock, transfers, ids, dial, reached, onInstalled, onNews, onFatal } =
+      this.#world;
+    return new NodePeers(this.id, this.#store, {
+      world: {
+        ...{ plan: plan.transfers, clock, files: this.#files, ids, checker: transfers },
+        ...{ dial, reached, onInstalled, onFatal },
+        read: (file) => this.#disks.snapshots.read(file),
+      },
+      port: {
+        status: () => this.raft.status(),
+        receive: (message) => this.receive(message),
+        unreachable: (id) => {
+          onNews(id);
+          this.#driver.enqueue({ kind: 'unreachable', id });
+        },
+        snapshotReceived: (message, file) =>
+          new Promise((done) =>
+            this.#driver.enqueue({ kind: 'snapshotReceived', message, file, done }),
+          ),
+        snapshotSent: (id, isComplete) => {
+          onNews(id);
+          this.#driver.enqueue({ kind: 'snapshotSent', id, isComplete });
+        },
+      },
+    });
   }
-}
-
-async function* chunksOf(bytes: Buffer | undefined): AsyncIterable<Uint8Array> {
-  if (bytes === undefined) throw new Error('the file of a snapshot is gone');
-  for (let start = 0; start < bytes.length; start += 100) yield bytes.subarray(start, start + 100);
 }

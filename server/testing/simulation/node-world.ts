@@ -10,8 +10,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as afterOthers } from 'node:timers/promises';
 
-import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
-import type { RaftStatus } from '../../raft/raft.ts';
+import type { Message, NodeId } from '../../raft/message.ts';
 import { Random } from '../random.ts';
 import { Clients, type Asked } from './clients.ts';
 import type { RunOptions, RunReport } from './core-world.ts';
@@ -19,24 +18,24 @@ import { Transitions, type Coverage } from './coverage.ts';
 import { EventQueue } from './event-queue.ts';
 import { checkHistory } from './history-check.ts';
 import { inflict, resolve, type ActionOf, type Victims } from './inflict.ts';
-import { server, wantedServers } from './membership-changes.ts';
+import { wantedServers } from './membership-changes.ts';
 import { Network, type Sent } from './network.ts';
-import { NodeClock } from './node-clock.ts';
-import { NodeDisks } from './node-disks.ts';
-import { isDamage, isOfDisk, type Member } from './node-member.ts';
-import { NodeProcess } from './node-process.ts';
+import type { Member } from './node-member.ts';
+import { NodeMembers, type Surroundings } from './node-members.ts';
+import type { NodeProcess } from './node-process.ts';
 import { messageOf, packetOf, tryCorrupted, type Packet } from './packets.ts';
-import { nodeIds, type Operation, type Plan } from './plan.ts';
+import type { Operation, Plan } from './plan.ts';
 import { SafetyChecker, type ObservedNode } from './safety-checker.ts';
+import { Streams, type StreamHost } from './streams.ts';
 import { Trace } from './trace.ts';
+import { TransferChecker } from './transfer-checker.ts';
+import { TransferFaults } from './transfer-faults.ts';
+import type { TransferFault } from './transfer-plan.ts';
 import { WholeNodeChecker } from './whole-node-checker.ts';
 
 const HEALING_US = 60_000_000;
 const AGREEMENT_CHECK_US = 50_000;
-const HEALTHY_DISK_US = 1_000;
 const EVENTS_MAX = 2_000_000;
-/** A node that could not open its disk is tried again. */
-const REOPEN_US = 100_000;
 
 /** So many events, and whoever else lives in this process has a turn: a runner of tests, say. */
 const EVENTS_A_BREATH = 1_000;
@@ -48,12 +47,14 @@ export async function runNodeWorld(plan: Plan, options: RunOptions = {}): Promis
 class NodeWorld {
   readonly #plan: Plan;
   readonly #queue = new EventQueue();
-  readonly #disk: Random;
-  readonly #boot: Random;
-  readonly #members = new Map<NodeId, Member>();
+  readonly #members: NodeMembers;
   readonly #observed = new Map<NodeId, ObservedNode>();
   readonly #checker: WholeNodeChecker;
+  readonly #transfers: TransferChecker;
+  readonly #faults: TransferFaults<Member>;
   readonly #network: Network<Packet>;
+  readonly #streams: Streams;
+  readonly #ids: Random;
   readonly #trace: Trace;
   readonly #clients: Clients;
   readonly #transitions = new Transitions();
@@ -64,8 +65,8 @@ class NodeWorld {
   constructor(plan: Plan, { onEvent }: RunOptions) {
     this.#plan = plan;
     const { seed, electionTicks, limits } = plan;
-    this.#disk = new Random(seed, 'disk');
-    this.#boot = new Random(seed, 'boot');
+    const queue = this.#queue;
+    this.#ids = new Random(seed, 'ids');
     this.#trace = new Trace(onEvent);
     const safety = new SafetyChecker(this.#observed, {
       electionTicks,
@@ -74,65 +75,83 @@ class NodeWorld {
       proposalBytesMax: 64 * 1024,
       serialOf: () => undefined,
     });
-    this.#checker = new WholeNodeChecker(safety, () => this.#queue.nowUs / 1000);
-    const world = { queue: this.#queue, random: new Random(seed, 'network') };
-    this.#network = new Network(plan.network, world, {
-      deliver: (sent) => this.#deliver(sent, false),
-      deliverAgain: (sent) => this.#deliver(sent, true),
-      lose: (sent, isNoticed) => this.#onLost(sent, isNoticed),
-      isRunning: (id) => this.#member(id).process !== undefined,
-      tryCorrupted: (packet, draw) => tryCorrupted(packet, draw, safety.ledger),
+    this.#checker = new WholeNodeChecker(safety, () => queue.nowUs / 1000);
+    this.#transfers = new TransferChecker(safety.ledger);
+    this.#faults = new TransferFaults({
+      strike: (member, fault) => this.#strike(member, fault),
+      count: (name) => this.#count(name),
+    });
+    this.#network = new Network(
+      plan.network,
+      { queue, random: new Random(seed, 'network') },
+      {
+        deliver: (sent) => this.#deliver(sent),
+        deliverAgain: (sent) => this.#deliver(sent),
+        lose: (sent, isNoticed) => this.#onLost(sent, isNoticed),
+        isRunning: (id) => this.#members.of(id).process !== undefined,
+        tryCorrupted: (packet, draw) => tryCorrupted(packet, draw, safety.ledger),
+      },
+    );
+    this.#streams = new Streams({
+      ...{ plan: plan.transfers.streams, queue, network: this.#network },
+      random: new Random(seed, 'streams'),
+      hostOf: (id) => this.#members.of(id).host,
+    });
+    this.#members = new NodeMembers({
+      ...{ plan, queue },
+      surround: (member, host) => this.#surround(member, host),
+      onStarted: (process) => {
+        this.#observed.set(process.id, process);
+        safety.onStart(process);
+      },
+      onEnded: (host) => this.#streams.end(host),
+      onWoken: (process) => this.#clients.askWoken({ process, id: process.id }),
+      onFailure: (error) => this.#fail(error),
+      count: (name) => this.#count(name),
     });
     this.#clients = new Clients(
       {
-        queue: this.#queue,
+        queue,
         choose: (operation, attempt) => this.#choose(operation, attempt),
-        ask: (id, run) => this.#onNode(this.#member(id), run),
-        onDeath: (id, run) => this.#member(id).onDeath.push(run),
+        ask: (id, run) => this.#members.onNode(this.#members.of(id), run),
+        onDeath: (id, run) => this.#members.of(id).onDeath.push(run),
         onFailure: (error) => this.#fail(error),
       },
       plan.workload,
     );
-    const ids = nodeIds(plan);
-    const founding = ids.slice(0, plan.voterCount).map((id) => server(id, 'voter'));
-    for (const [position, id] of ids.entries()) {
-      const wasMember = position < plan.voterCount;
-      this.#addMember(id, { servers: wasMember ? founding : [] }, wasMember);
-    }
     for (const action of plan.nemesis) {
-      this.#queue.at(action.atUs, () => {
+      queue.at(action.atUs, () => {
         if (!this.#isHealthy) inflict(action, this.#victims());
       });
     }
     for (const operation of plan.operations) {
-      this.#queue.at(operation.atUs, () => this.#clients.operate(operation));
+      queue.at(operation.atUs, () => this.#clients.operate(operation));
     }
   }
 
-  #addMember(
-    id: NodeId,
-    configuration: { servers: ReturnType<typeof server>[] },
-    wasMember: boolean,
-  ): void {
-    const member: Member = {
-      id,
-      disks: new NodeDisks(configuration),
-      jitter: new Random(this.#plan.seed, id),
-      clock: new NodeClock(this.#queue, 0, (run) => run()),
-      process: undefined,
-      isStarting: false,
-      isLost: false,
-      incarnation: 0,
-      pausedUntilUs: 0,
-      backlog: [],
-      diskFreeAtUs: 0,
-      driftPpm: 0,
-      wasMember,
-      onDeath: [],
-      pendingCrash: undefined,
+  #surround(member: Member, host: StreamHost): Surroundings {
+    const { id } = member;
+    const { safety } = this.#checker;
+    const onNews = (about: NodeId): void => safety.windows.onNews(id, about);
+    return {
+      ...{ checker: this.#checker, transfers: this.#transfers, ids: this.#ids, onNews },
+      sendPacket:
+        this.#plan.transfers.carrier === 'lanes'
+          ? undefined
+          : (message) => this.#sendPacket(message),
+      dial: (to) => this.#streams.dial(host, to),
+      reached: (point) => this.#faults.reached(member, point),
+      onInstalled: (to, term, index) => {
+        this.#count('snapshot delivered');
+        this.#transfers.onInstalled(term, index, this.#members.of(to).disks);
+      },
+      onTick: (status) => safety.contact.onTick(id, status),
+      onMessage: (before, message, after) => {
+        safety.onDeliver({ id } as ObservedNode, message);
+        this.#transitions.record(before, message, after);
+      },
+      onTurn: (status) => this.#trace.event(this.#queue, id, status),
     };
-    this.#members.set(id, member);
-    this.#queue.after(this.#boot.between(0, 20_000), () => this.#start(member));
   }
 
   async run(): Promise<RunReport> {
@@ -183,14 +202,17 @@ class NodeWorld {
   }
 
   async #checkEnd(): Promise<void> {
-    const leader = this.#leader();
+    const leader = this.#members.leader();
     assert(leader !== undefined);
     const hash = await leader.stateHash();
     for (const { id } of leader.raft.status().configuration.servers) {
-      const { process, isLost } = this.#member(id);
+      const { process, isLost } = this.#members.of(id);
       if (isLost) continue;
       const other = await process?.stateHash();
       this.#checker.ledger.check('I5', other === hash, 'two nodes with equal index hash unequally');
+    }
+    for (const { process, disks } of this.#members.running()) {
+      this.#transfers.onRest(disks.snapshots, process?.peers.underWay ?? 0);
     }
     const { model, ledger } = this.#checker;
     Object.assign(this.#counts, checkHistory(this.#clients, model, ledger));
@@ -203,8 +225,10 @@ class NodeWorld {
         Object.entries(counts).map(([name, count]) => [`${prefix}${name}`, Number(count)]),
       );
     const disks: Record<string, number> = {};
-    for (const { disks: each } of this.#members.values()) {
-      for (const [name, count] of each.log.coverage) disks[name] = (disks[name] ?? 0) + count;
+    for (const { disks: each } of this.#members.all()) {
+      for (const [name, count] of [...each.log.coverage, ...each.snapshots.coverage]) {
+        disks[name] = (disks[name] ?? 0) + count;
+      }
     }
     return {
       totals: {
@@ -218,6 +242,7 @@ class NodeWorld {
       counts: {
         ...this.#counts,
         ...prefixed('packets: ', this.#network.counts),
+        ...prefixed('streams: ', this.#streams.counts),
         ...prefixed('client: ', this.#clients.counts),
         ...prefixed('disk: ', disks),
         ...prefixed('commands in chunks: ', this.#checker.model.counts),
@@ -235,194 +260,59 @@ class NodeWorld {
     this.#counts[name] = (this.#counts[name] ?? 0) + 1;
   }
 
-  /** Runs something on a node: not if it has died since, and later if it is paused. */
-  #schedule(member: Member, delayUs: number, run: () => void): void {
-    const { incarnation } = member;
-    this.#queue.after(delayUs, () => {
-      if (member.incarnation === incarnation) this.#onNode(member, run);
-    });
-  }
-
-  #onNode(member: Member, run: () => void): void {
-    if (this.#queue.nowUs < member.pausedUntilUs) {
-      member.backlog.push(run);
-      return;
-    }
-    try {
-      run();
-    } catch (error) {
-      this.#fail(error);
-    }
-  }
-
-  #diskUs(): number {
-    const usMax = this.#isHealthy ? HEALTHY_DISK_US : this.#plan.diskUsMax;
-    return Math.floor(this.#disk.next() * usMax);
-  }
-
-  #start(member: Member): void {
-    if (member.process !== undefined || member.isStarting || member.isLost) return;
-    member.isStarting = true;
-    member.incarnation += 1;
-    member.pausedUntilUs = 0;
-    member.backlog = [];
-    const { incarnation } = member;
-    const startMs = this.#boot.between(0, 1_000_000);
-    member.clock = new NodeClock(this.#queue, startMs, (run) => {
-      if (member.incarnation === incarnation) this.#onNode(member, run);
-    });
-    member.clock.drift(member.driftPpm);
-    void this.#open(member, incarnation);
-  }
-
-  /** Never rejects. */
-  async #open(member: Member, incarnation: number): Promise<void> {
-    const isCurrent = (): boolean => member.incarnation === incarnation;
-    try {
-      const process = await NodeProcess.start(member.id, member.disks, {
-        plan: this.#plan,
-        checker: this.#checker,
-        clock: member.clock,
-        jitter: member.jitter,
-        device: {
-          afterDiskDelay: (run) => this.#afterDisk(member, run),
-          onPowerLoss: () => this.#powerLoss(member),
-        },
-        send: (message) => this.#send(message),
-        sendSnapshot: (message, bytes) => this.#sendSnapshot(message, bytes),
-        onTick: (status) => this.#checker.safety.contact.onTick(member.id, status),
-        onMessage: (before, message, after) => {
-          this.#checker.safety.onDeliver({ id: member.id } as ObservedNode, message);
-          this.#transitions.record(before, message, after);
-        },
-        onTurn: (status) => this.#onTurn(member, status),
-        onFatal: (error) => {
-          if (isCurrent()) this.#onFatal(member, error);
-        },
-      });
-      if (!isCurrent()) return;
-      member.process = process;
-      member.isStarting = false;
-      this.#observed.set(member.id, process);
-      this.#checker.safety.onStart(process);
-      process.run();
-    } catch (error) {
-      if (isCurrent()) this.#onFatal(member, error);
-    }
-  }
-
-  #afterDisk(member: Member, run: () => void): void {
-    const endUs = Math.max(this.#queue.nowUs + this.#diskUs(), member.diskFreeAtUs);
-    member.diskFreeAtUs = endUs;
-    this.#schedule(member, endUs - this.#queue.nowUs, run);
-  }
-
-  #onTurn(member: Member, status: RaftStatus): void {
-    this.#trace.event(this.#queue, member.id, status);
-  }
-
-  /** A disk that fails ends a node, as it should; everything else that does is a finding. */
-  #onFatal(member: Member, error: unknown): void {
-    if (isDamage(error) && member.disks.rottenPath !== undefined) {
-      this.#count('node refused to start on a damaged log');
-      this.#kill(member, 'nothing', 0);
-      member.isLost = true;
-      return;
-    }
-    if (!isOfDisk(error)) {
-      this.#fail(error);
-      return;
-    }
-    this.#count('node ended by its disk');
-    this.#kill(member, 'suffix', 0.5);
-    this.#queue.after(REOPEN_US, () => this.#start(member));
-  }
-
-  #powerLoss(member: Member): void {
-    const action = member.pendingCrash;
-    assert(action !== undefined, 'power was lost without a cause');
-    this.#crashNow(member, action);
-  }
-
-  #crashNow(member: Member, action: ActionOf<'crash'>): void {
-    member.pendingCrash = undefined;
-    this.#count(`crash losing ${action.loss}`);
-    this.#kill(member, action.loss, action.draw);
-    this.#queue.after(action.downUs, () => this.#start(member));
-  }
-
-  #kill(member: Member, loss: ActionOf<'crash'>['loss'], drawn: number): void {
-    member.incarnation += 1;
-    member.isStarting = false;
-    member.process?.kill();
-    member.process = undefined;
-    member.backlog = [];
-    member.diskFreeAtUs = this.#queue.nowUs;
-    const draws = new Random(Math.floor(drawn * 2 ** 31), 'crash');
-    member.disks.log.crash(loss, () => draws.next());
-    member.disks.store.endWriting(draws.chance(0.5));
-    for (const run of member.onDeath.splice(0)) run();
-  }
-
-  #send(message: Message): void {
+  #sendPacket(message: Message): void {
     const packet = packetOf(message);
     this.#network.send({ packet, from: message.from, to: message.to }, packet.frame.length);
   }
 
-  #sendSnapshot(message: InstallSnapshot, bytes: Buffer): void {
-    const packet = { kind: 'snapshot', message, bytes } as const;
-    this.#network.send({ packet, from: message.from, to: message.to }, bytes.length);
-  }
-
-  #deliver({ packet, from, to }: Sent<Packet>, isAgain: boolean): void {
-    const member = this.#member(to);
+  #deliver({ packet, from, to }: Sent<Packet>): void {
+    const member = this.#members.of(to);
     const { process } = member;
-    if (process === undefined) {
-      if (packet.kind === 'snapshot' && !isAgain) this.#reportSnapshot(from, to, false);
-      return;
+    if (process === undefined) return;
+    const message = messageOf({ packet, from, to });
+    // See `core-world.ts`: what one process has taken does not come to another.
+    if (message.kind === 'heartbeat') {
+      packet.taker ??= member.incarnation;
+      if (packet.taker !== member.incarnation) return;
     }
-    if (packet.kind === 'message') {
-      const message = messageOf({ packet, from, to });
-      // See `core-world.ts`: what one process has taken does not come to another.
-      if (message.kind === 'heartbeat') {
-        packet.taker ??= member.incarnation;
-        if (packet.taker !== member.incarnation) return;
-      }
-      this.#onNode(member, () => process.receive(message));
-      return;
-    }
-    // A transfer has a connection of its own.
-    if (isAgain) return;
-    this.#count('snapshot delivered');
-    this.#onNode(member, () =>
-      process.receiveSnapshot(packet.message, packet.bytes, () =>
-        this.#reportSnapshot(from, to, true),
-      ),
-    );
-    member.onDeath.push(() => this.#reportSnapshot(from, to, false));
+    this.#members.onNode(member, () => process.receive(message));
   }
 
-  #onLost({ packet, from, to }: Sent<Packet>, isNoticed: boolean): void {
-    if (packet.kind === 'snapshot') return this.#reportSnapshot(from, to, false);
+  #onLost({ from, to }: Sent<Packet>, isNoticed: boolean): void {
     if (!isNoticed) return;
-    const member = this.#member(from);
-    this.#schedule(member, 1_000, () => {
+    const member = this.#members.of(from);
+    this.#members.schedule(member, 1_000, () => {
       this.#checker.safety.windows.onNews(from, to);
       member.process?.enqueue({ kind: 'unreachable', id: to });
     });
   }
 
-  #reportSnapshot(from: NodeId, to: NodeId, isComplete: boolean): void {
-    const member = this.#member(from);
-    this.#schedule(member, isComplete ? 1_000 : 50_000, () => {
-      this.#checker.safety.windows.onNews(from, to);
-      member.process?.enqueue({ kind: 'snapshotSent', id: to, isComplete });
-    });
+  /** A transfer has come to where trouble waits for it. */
+  #strike(member: Member, fault: TransferFault): void {
+    const { host, id } = member;
+    switch (fault.trouble) {
+      case 'crash':
+        return this.#members.crashNow(member, fault);
+      case 'reset':
+        if (host !== undefined) this.#streams.reset(host);
+        return;
+      case 'diskFault':
+        return this.#members.failSnapshots(member, fault.fault);
+      case 'compact':
+        return this.#members.schedule(member, 0, () => member.process?.compact(Infinity));
+      case 'depose': {
+        const others = this.#members.running().filter((other) => other.id !== id);
+        const other = others[Math.floor(fault.draw * others.length)];
+        if (other === undefined) return;
+        const campaign = (): void => other.process?.enqueue({ kind: 'campaign' });
+        return this.#members.schedule(other, 0, campaign);
+      }
+    }
   }
 
   #choose({ toLeader, pick, isRead }: Operation, attempt: number): Asked | undefined {
-    const reachable = this.#running().filter(({ id }) => this.#network.reachesClients(id));
-    const leader = this.#leader();
+    const reachable = this.#members.running().filter(({ id }) => this.#network.reachesClients(id));
+    const leader = this.#members.leader();
     const byLeader = reachable.find(({ process }) => process === leader);
     const any = reachable[Math.floor(((pick * 7919 + attempt * 0.37) % 1) * reachable.length)];
     const deposed = isRead
@@ -434,106 +324,51 @@ class NodeWorld {
     return chosen?.process === undefined ? undefined : { process: chosen.process, id: chosen.id };
   }
 
-  #running(): Member[] {
-    return [...this.#members.values()].filter(({ process }) => process !== undefined);
-  }
-
-  #leader(): NodeProcess | undefined {
-    let leader: NodeProcess | undefined;
-    let leaderTerm = 0;
-    for (const { process } of this.#members.values()) {
-      if (process === undefined) continue;
-      const { role, currentTerm } = process.raft.status();
-      if (role !== 'leader' || currentTerm <= leaderTerm) continue;
-      leader = process;
-      leaderTerm = currentTerm;
-    }
-    return leader;
-  }
-
   #victims(): Victims {
     const { nowUs } = this.#queue;
+    const members = this.#members;
     const enqueue = (
       id: NodeId | undefined,
       input: Parameters<NodeProcess['enqueue']>[0],
     ): void => {
-      const member = id === undefined ? undefined : this.#member(id);
-      if (member !== undefined) this.#onNode(member, () => member.process?.enqueue(input));
+      const member = id === undefined ? undefined : members.of(id);
+      if (member !== undefined) members.onNode(member, () => member.process?.enqueue(input));
     };
     return {
-      ids: () => [...this.#members.keys()],
-      leaderId: () => this.#leader()?.id,
+      ids: () => members.ids,
+      leaderId: () => members.leader()?.id,
       partition: (cuts) => this.#network.partition(cuts),
       clog: (from, to, forUs) => this.#network.clog(from, to, nowUs + forUs),
-      crash: (id, action) => this.#crash(this.#member(id), action),
+      crash: (id, action) => members.crash(members.of(id), action),
       transfer: (to) =>
-        enqueue(this.#leader()?.id, { kind: 'transfer', to, answer: () => undefined }),
+        enqueue(this.#members.leader()?.id, { kind: 'transfer', to, answer: () => undefined }),
       campaign: (id) => enqueue(id, { kind: 'campaign' }),
       configure: (changes) => this.#configure(changes),
       compact: (id) => {
-        const member = this.#member(id);
-        this.#onNode(member, () => member.process?.compact(Infinity));
+        const member = this.#members.of(id);
+        this.#members.onNode(member, () => member.process?.compact(Infinity));
       },
       slowDisk: (id, forUs) => {
-        const member = this.#member(id);
+        const member = this.#members.of(id);
         member.diskFreeAtUs = Math.max(member.diskFreeAtUs, nowUs + forUs);
       },
-      diskFault: (id, action) => this.#diskFault(this.#member(id), action),
-      pause: (id, action) => this.#pause(this.#member(id), action),
+      diskFault: (id, action) => members.diskFault(members.of(id), action),
+      pause: (id, action) => members.pause(members.of(id), action),
       drift: (id, ppm) => {
-        const member = this.#member(id);
+        const member = this.#members.of(id);
         member.driftPpm = ppm;
         member.clock.drift(ppm);
       },
-      clockJump: (id, byUs) => this.#member(id).clock.setWall(byUs / 1000),
+      clockJump: (id, byUs) => this.#members.of(id).clock.setWall(byUs / 1000),
+      transferFault: (fault) => this.#faults.arm(fault),
       count: (name) => this.#count(name),
     };
   }
 
-  /** Rot takes a node out for good, so that there is one at most, and enough others. */
-  #diskFault({ disks }: Member, { fault, draw }: ActionOf<'diskFault'>): void {
-    if (fault !== 'rot') return disks.log.failNext(fault);
-    const { nemesis, voterCount } = this.#plan;
-    const isBearable = voterCount >= 3 && nemesis.every(({ kind }) => kind !== 'configure');
-    const others = [...this.#members.values()];
-    if (!isBearable || others.some((each) => each.disks.rottenPath !== undefined)) return;
-    const draws = new Random(Math.floor(draw * 2 ** 31), 'rot');
-    disks.rottenPath = disks.log.rot(() => draws.next());
-    if (disks.rottenPath !== undefined) this.#count('disk: rot in a closed segment');
-  }
-
-  /** At once, or in the middle of what its log does next; at once, too, if it does nothing soon. */
-  #crash(member: Member, action: ActionOf<'crash'>): void {
-    if (member.process === undefined || member.pendingCrash !== undefined) return;
-    if (action.afterOperations > 8) return this.#crashNow(member, action);
-    member.pendingCrash = action;
-    member.disks.log.crashAfter(action.afterOperations);
-    this.#schedule(member, 200_000, () => {
-      if (member.pendingCrash === action) this.#crashNow(member, action);
-    });
-  }
-
-  #pause(member: Member, { forUs, clockRuns }: ActionOf<'pause'>): void {
-    const untilUs = this.#queue.nowUs + forUs;
-    if (member.process === undefined || untilUs <= member.pausedUntilUs) return;
-    member.pausedUntilUs = untilUs;
-    if (!clockRuns) member.clock.stand();
-    this.#queue.at(untilUs, () => this.#resume(member));
-  }
-
-  #resume(member: Member): void {
-    if (this.#queue.nowUs < member.pausedUntilUs) return;
-    const hasSlept = member.clock.isStanding;
-    member.clock.go();
-    const { process, id } = member;
-    if (hasSlept && process !== undefined) this.#clients.askWoken({ process, id });
-    for (const run of member.backlog.splice(0)) this.#onNode(member, run);
-  }
-
   #configure(changes: ActionOf<'configure'>['changes']): void {
-    const leader = this.#leader();
+    const leader = this.#members.leader();
     if (leader === undefined) return;
-    const member = this.#member(leader.id);
+    const member = this.#members.of(leader.id);
     const idOf = (target: ActionOf<'configure'>['changes'][number]['target']): NodeId =>
       resolve(target, this.#victims());
     const proposal = {
@@ -541,13 +376,13 @@ class NodeWorld {
       resolve: () => undefined,
       reject: () => undefined,
     };
-    this.#onNode(member, () =>
+    this.#members.onNode(member, () =>
       leader.enqueue({
         kind: 'configure',
         edit: (inForce) => {
-          const wasMember = (id: NodeId): boolean => this.#member(id).wasMember;
+          const wasMember = (id: NodeId): boolean => this.#members.of(id).wasMember;
           const servers = wantedServers(inForce, changes, { idOf, wasMember });
-          for (const { id } of servers) this.#member(id).wasMember = true;
+          for (const { id } of servers) this.#members.of(id).wasMember = true;
           return { servers };
         },
         proposal,
@@ -559,34 +394,20 @@ class NodeWorld {
   #heal(): void {
     this.#isHealthy = true;
     this.#network.heal();
-    for (const member of this.#members.values()) {
-      member.pausedUntilUs = 0;
-      member.diskFreeAtUs = this.#queue.nowUs;
-      member.disks.log.failNext(undefined);
-      if (member.pendingCrash !== undefined) this.#crashNow(member, member.pendingCrash);
-      // Damage is found when a log is opened, so this one is.
-      if (member.disks.rottenPath !== undefined) this.#kill(member, 'nothing', 0);
-      this.#resume(member);
-      this.#start(member);
-    }
+    this.#faults.disarm();
+    this.#members.heal();
   }
 
   #hasAgreed(): boolean {
-    const leader = this.#leader();
+    const leader = this.#members.leader();
     if (leader === undefined || this.#clients.underWay > 0) return false;
     const { commitIndex, lastIndex, configuration, currentTerm } = leader.raft.status();
     if (commitIndex !== lastIndex || leader.view.termAt(lastIndex) !== currentTerm) return false;
     return configuration.servers.every(({ id }) => {
-      const { process, isLost } = this.#member(id);
+      const { process, isLost } = this.#members.of(id);
       if (isLost) return true;
       return process?.state.index === lastIndex && process.durableIndex === lastIndex;
     });
-  }
-
-  #member(id: NodeId): Member {
-    const member = this.#members.get(id);
-    assert(member !== undefined, 'a message from or to nobody');
-    return member;
   }
 }
 

@@ -1,31 +1,28 @@
-/** What travels between whole nodes: the bytes of the real wire format, and states as a whole. */
+/** What travels between whole nodes if not over streams: one frame of the real wire format each. */
 
 import assert from 'node:assert/strict';
 
-import type { InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
+import type { Message, NodeId } from '../../raft/message.ts';
 import { decodeFrame, encodeMessage } from '../../replica/wire.ts';
 import type { Ledger } from './invariants.ts';
 import type { Sent } from './network.ts';
 
-export type Packet =
-  | {
-      readonly kind: 'message';
-      readonly frame: Buffer;
-      /** The incarnation that received it first. */
-      taker: number | undefined;
-    }
-  | { readonly kind: 'snapshot'; readonly message: InstallSnapshot; readonly bytes: Buffer };
+export type Packet = {
+  readonly frame: Buffer;
+  /** The incarnation that received it first. */
+  taker: number | undefined;
+};
 
 const FRAME_LENGTH_BYTES = 4;
 /** Of a record, what its checksum covers beside the command. */
 const CHECKSUMMED_HEADER_BYTES = 13;
 
-export function packetOf(message: Message): Packet & { kind: 'message' } {
+export function packetOf(message: Message): Packet {
   const frame = Buffer.concat(encodeMessage(message)).subarray(FRAME_LENGTH_BYTES);
-  return { kind: 'message', frame, taker: undefined };
+  return { frame, taker: undefined };
 }
 
-export function messageOf({ packet, from, to }: Sent<Packet & { kind: 'message' }>): Message {
+export function messageOf({ packet, from, to }: Sent<Packet>): Message {
   const message = decodeFrame(packet.frame, from, to);
   assert('term' in message, 'a frame is no message');
   return message;
@@ -33,7 +30,6 @@ export function messageOf({ packet, from, to }: Sent<Packet & { kind: 'message' 
 
 /** TLS refuses what is damaged on the way. Entries carry checksums of their own, for the rest. */
 export function tryCorrupted(packet: Packet, draw: () => number, ledger: Ledger): void {
-  if (packet.kind !== 'message') return;
   const [from, to]: NodeId[] = ['n1', 'n2'];
   assert(from !== undefined && to !== undefined);
   const message = decodeFrame(packet.frame, from, to);

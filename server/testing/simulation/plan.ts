@@ -15,6 +15,7 @@ import { Random } from '../random.ts';
 import { SWARM_WORKLOAD, type Row, type Workload } from './matrix.ts';
 import { LOSSES, NEMESES, planNemesis, type Nemesis, type NemesisAction } from './nemesis.ts';
 import type { NetworkPlan } from './network.ts';
+import { planTransferFaults, planTransfers, type TransferPlan } from './transfer-plan.ts';
 
 /** A client's request: to the leader it believes in, or to just any node. */
 export type Operation = {
@@ -52,6 +53,8 @@ export type Plan = {
   readonly chunkBytes: number;
   /** What clients do. Of the node world. */
   readonly workload: Workload;
+  /** How nodes are connected. Of the node world. */
+  readonly transfers: TransferPlan;
   readonly chaosUs: number;
   readonly network: NetworkPlan;
   /** A disk write takes up to this long. */
@@ -102,11 +105,10 @@ export function planOf(seed: number, { row, workload = SWARM_WORKLOAD }: Cell = 
     chaosUs,
     network: { ...planNetwork(random), ...row?.network },
     diskUsMax: random.pick([0, 2_000, 10_000, 40_000]),
-    nemesis: planNemesis(new Random(seed, 'nemesis'), {
-      enabled: new Set([...(row?.nemeses ?? drawNemeses(random)), ...workload.nemeses]),
-      losses: row?.losses ?? LOSSES,
+    transfers: planTransfers(seed),
+    nemesis: planTroubles(random, {
+      ...{ seed, row, workload },
       untilUs: chaosUs,
-      periodUs: random.between(20_000, 300_000),
       nodeCount: voterCount + spareCount,
     }),
     operations: planOperations(new Random(seed, 'workload'), workload, {
@@ -129,6 +131,27 @@ function planNetwork(random: Random): NetworkPlan {
     duplicateDelayUsMax: random.pick([10_000, 1_000_000]),
     bytesPerSecond: random.pick([0, 0, 0, 200_000]),
   };
+}
+
+function planTroubles(
+  random: Random,
+  options: {
+    readonly seed: number;
+    readonly row: Row | undefined;
+    readonly workload: Workload;
+    readonly untilUs: number;
+    readonly nodeCount: number;
+  },
+): NemesisAction[] {
+  const { seed, row, workload, untilUs, nodeCount } = options;
+  const enabled = new Set([...(row?.nemeses ?? drawNemeses(random)), ...workload.nemeses]);
+  const losses = row?.losses ?? LOSSES;
+  const periodUs = random.between(20_000, 300_000);
+  const place = { enabled, losses, untilUs };
+  return [
+    ...planNemesis(new Random(seed, 'nemesis'), { ...place, periodUs, nodeCount }),
+    ...planTransferFaults(seed, place),
+  ];
 }
 
 /** Any two of them meet in some seed, and each is absent in some. */
