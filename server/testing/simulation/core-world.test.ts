@@ -53,8 +53,8 @@ describe('a simulated cluster keeps every invariant and recovers', () => {
     ];
     expect(wanted.filter((name) => (counts[name] ?? 0) === 0)).toEqual([]);
     const idle = Object.keys(evaluations).filter((id) => evaluations[id] === 0);
-    // What only a real disk does is the node world's.
-    expect(idle).toEqual(['I19']);
+    // What only real disks and frames do is the node world's.
+    expect(idle).toEqual(['I19', 'I24']);
   });
 });
 

@@ -32,6 +32,18 @@ describe('a crash of the simulated disk', () => {
     expect(sectorsAfter('subset', () => draws.shift() ?? 0.9)).not.toBe('abb');
   });
 
+  test('gives back what a name that was not synced has replaced', () => {
+    const disk = written();
+    disk.create('/log/b');
+    disk.rename('/log/a', '/log/b');
+    disk.syncDirectory();
+    disk.create('/log/c');
+    disk.rename('/log/c', '/log/b');
+    disk.crash('everything', () => 0.99);
+    expect(disk.list()).toEqual(['b']);
+    expect(disk.read('/log/b')).toHaveLength(1536);
+  });
+
   test('never takes back what was synced', () => {
     const disk = written();
     const file = disk.openExisting('/log/a');

@@ -52,7 +52,7 @@ test('the workload of membership changes the configuration under any trouble', (
   const kinds = planOf(5, { row: ROWS['none'], workload: WORKLOADS['membership'] }).nemesis.map(
     ({ kind }) => kind,
   );
-  expect(new Set(kinds)).toEqual(new Set(['configure', 'transfer', 'compact']));
+  expect(new Set(kinds)).toEqual(new Set(['configure', 'transfer', 'compact', 'transferFault']));
 });
 
 test('power loss loses something', () => {

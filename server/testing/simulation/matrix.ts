@@ -55,6 +55,10 @@ export const ROWS: Readonly<Record<string, Row>> = {
   clocks: { nemeses: ['pause', 'drift', 'clockJump'], network: CALM },
   disks: { nemeses: ['slowDisk', 'diskFault', 'crash'], network: CALM },
   corruption: { nemeses: ['diskFault'], network: { ...CALM, corruptProbability: 0.03 } },
+  transfers: {
+    nemeses: ['crash', 'partition', 'transfer', 'compact', 'diskFault'],
+    network: CALM,
+  },
   membership: {
     nemeses: ['configure', 'transfer', 'campaign', 'compact', 'crash'],
     network: CALM,
@@ -99,5 +103,6 @@ export const SEEDS: Readonly<Record<string, readonly number[]>> = {
   clocks: [50, 20, 50, 100, 20],
   disks: [30, 30, 20, 20, 20],
   corruption: [30, 30, 0, 0, 20],
+  transfers: [50, 30, 20, 0, 50],
   [SWARM]: [200, 200, 200, 100, 200],
 };

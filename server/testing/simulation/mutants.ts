@@ -6,6 +6,8 @@
  * `npm run mutants` plants them one by one and runs seeds until one fails (`scripts/mutants.ts`).
  */
 
+import { TRANSFER_MUTANTS } from './transfer-mutants.ts';
+
 export type Mutant = {
   readonly name: string;
   /** Under `server/`, as emitted. */
@@ -509,4 +511,5 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'const index = nextIndex - chunkCount(proposal.command, this.#limits.chunkBytes);',
     world: 'node',
   },
+  ...TRANSFER_MUTANTS,
 ];

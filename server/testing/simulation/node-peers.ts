@@ -36,7 +36,7 @@ export type PeersWorld = {
   dial(to: NodeId): Promise<PeerSocket>;
   reached(point: TransferPoint): void;
   read(file: string): Buffer;
-  onInstalled(to: NodeId, term: number, index: number): void;
+  onInstalled(message: InstallSnapshot): void;
   onFatal(error: unknown): void;
 };
 
@@ -58,7 +58,8 @@ export class NodePeers {
   readonly #receiver: SnapshotReceiver;
   readonly hold: CatchUpHold;
   /** What is on its way to whom, by what order. */
-  readonly #sending = new Map<NodeId, { readonly term: number; index: number }>();
+  readonly #sending = new Map<NodeId, InstallSnapshot>();
+  readonly #built = new Map<number, SnapshotMetadata>();
   #wasLeader = false;
   #configuration: RaftStatus['configuration'] = { servers: [] };
 
@@ -82,7 +83,7 @@ export class NodePeers {
       ...{ directory: SNAPSHOT_DIRECTORY, nodeId: id, syncBytes: plan.syncBytes },
       snapshotBytesMax: SNAPSHOT_BYTES_MAX,
       onSnapshot: (message, file) => {
-        world.checker.onReceived(message, world.read(file));
+        this.#judge(() => world.checker.onReceived(message, world.read(file)));
         return port.snapshotReceived(message, file);
       },
     });
@@ -105,9 +106,7 @@ export class NodePeers {
   }
 
   sendSnapshot(message: InstallSnapshot): void {
-    if (!this.#sending.has(message.to)) {
-      this.#sending.set(message.to, { term: message.term, index: 0 });
-    }
+    if (!this.#sending.has(message.to)) this.#sending.set(message.to, message);
     this.#sender.send(message);
   }
 
@@ -137,18 +136,23 @@ export class NodePeers {
   }
 
   #logger(): ConstructorParameters<typeof SnapshotSender>[0]['logger'] {
-    const { checker, onFatal } = this.#world;
-    const judge = (fields: object, event: string): void => {
+    const { checker } = this.#world;
+    const note = (fields: object, event: string): void => {
       const isRefusal =
         REFUSALS.has(event) || ('reason' in fields && `${fields.reason}`.startsWith('FrameError'));
       if (!isRefusal) return;
-      try {
-        checker.onRefused();
-      } catch (error) {
-        onFatal(new Error(`${event}: ${JSON.stringify(fields)}`, { cause: error }));
-      }
+      this.#judge(() => checker.onRefused(`${event}: ${JSON.stringify(fields)}`));
     };
-    return { info: () => undefined, warn: judge, error: judge };
+    return { info: () => undefined, warn: note, error: note };
+  }
+
+  /** What is found in the midst of a transfer must not count as the failure of that transfer. */
+  #judge(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#world.onFatal(error);
+    }
   }
 
   #createTransport(): Transport {
@@ -190,13 +194,15 @@ export class NodePeers {
       dial: (to) => this.#transport.dial(to, 'snapshot'),
       onStart: (to, index) => {
         this.hold.begin(to, index);
-        const sending = this.#sending.get(to);
-        if (sending !== undefined) sending.index = index;
+        const [message, snapshot] = [this.#sending.get(to), this.#built.get(index)];
+        if (message !== undefined && snapshot !== undefined) {
+          this.#sending.set(to, { ...message, snapshot });
+        }
       },
       onDone: (to, isComplete) => {
         const sending = this.#sending.get(to);
         this.#sending.delete(to);
-        if (isComplete && sending !== undefined) onInstalled(to, sending.term, sending.index);
+        if (isComplete && sending !== undefined) this.#judge(() => onInstalled(sending));
         if (isComplete) reached('transfer is acknowledged');
         this.#port.snapshotSent(to, isComplete);
       },
@@ -206,6 +212,7 @@ export class NodePeers {
   async #lease(firstIndex: () => number): Promise<SnapshotLease> {
     const lease = await this.#builder.lease(firstIndex);
     this.#world.checker.onBuilt(lease);
+    this.#built.set(lease.snapshot.lastIncludedIndex, lease.snapshot);
     this.#world.reached('snapshot is built');
     return lease;
   }

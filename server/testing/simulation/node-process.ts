@@ -16,7 +16,7 @@ import { findSnapshotFiles } from '../../replica/snapshot-files.ts';
 import type { FileOperations } from '../../replica/file-operations.ts';
 import type { PeerSocket } from '../../replica/peer-socket.ts';
 import type { PhysicalStore } from '../../core/ports.ts';
-import type { Entry, HardState, Message, NodeId } from '../../raft/message.ts';
+import type { Entry, HardState, InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
 import { openDurableLogOn, type DurableLog, type LogAppend } from '../../storage/durable-log.ts';
 import type { Store } from '../../storage/store.ts';
@@ -55,7 +55,7 @@ export type ProcessWorld = {
   dial(to: NodeId): Promise<PeerSocket>;
   /** A transfer that it takes part in has come so far. */
   reached(point: TransferPoint): void;
-  onInstalled(to: NodeId, term: number, index: number): void;
+  onInstalled(message: InstallSnapshot): void;
   /** It learns something about how another one is doing. */
   onNews(about: NodeId): void;
   onTick(status: RaftStatus): void;
@@ -96,7 +96,7 @@ export class NodeProcess {
     );
     world.checker.onRecovered(id, disks, recovered);
     const store = await openSimulatedStore(disks.store, world.plan.storeMode, device);
-    const files = simulatedFiles(disks.snapshots, device);
+    const files = simulatedFiles(disks.snapshots, device, world.plan.transfers);
     const snapshots = await findSnapshotFiles(files, SNAPSHOT_DIRECTORY);
     const recovery = recover(recovered, store.position(), snapshots);
     const { reset, hardState } = recovery;

@@ -7,6 +7,7 @@ import type { RunReport } from './core-world.ts';
 import { addCoverage, emptyCoverage } from './coverage.ts';
 import { runNodeWorld } from './node-world.ts';
 import { planOf } from './plan.ts';
+import { TRANSFER_POINTS } from './transfer-plan.ts';
 
 const SEEDS_PER_TEST = 5;
 const BATCHES = 8;
@@ -51,8 +52,12 @@ describe('a simulated cluster of whole nodes keeps every invariant and recovers'
       'disk: crash before write',
       'disk: disk fault syncError at sync',
       'snapshot delivered',
+      'streams: broken',
+      'streams: pieces held back',
     ];
     expect(wanted.filter((name) => (counts[name] ?? 0) === 0)).toEqual([]);
+    const points = Object.keys(counts).filter((name) => name.startsWith('transfer: crash when'));
+    expect(points.length).toBeGreaterThan(TRANSFER_POINTS.length / 3);
     const idle = Object.keys(evaluations).filter((id) => evaluations[id] === 0);
     expect(idle).toEqual([]);
   });

@@ -141,9 +141,9 @@ class NodeWorld {
           : (message) => this.#sendPacket(message),
       dial: (to) => this.#streams.dial(host, to),
       reached: (point) => this.#faults.reached(member, point),
-      onInstalled: (to, term, index) => {
+      onInstalled: (message) => {
         this.#count('snapshot delivered');
-        this.#transfers.onInstalled(term, index, this.#members.of(to).disks);
+        this.#transfers.onInstalled(message, this.#members.of(message.to));
       },
       onTick: (status) => safety.contact.onTick(id, status),
       onMessage: (before, message, after) => {

@@ -1,6 +1,6 @@
 /**
  * The files of snapshots on a simulated disk, for one process: what asks the device for something
- * takes its time, everything else is a matter of the page cache. Each operation is a fault point.
+ * takes its time, everything else is a matter of the page cache, unless that is full. Each operation is a fault point.
  */
 
 import type { FileOperations, OpenFile } from '../../replica/file-operations.ts';
@@ -9,7 +9,11 @@ import type { LogDevice } from './log-device.ts';
 
 const PIECE_BYTES = 100;
 
-export function simulatedFiles(disk: SimulatedDisk, device: LogDevice): FileOperations {
+export function simulatedFiles(
+  disk: SimulatedDisk,
+  device: LogDevice,
+  { slowWrites }: { readonly slowWrites: boolean },
+): FileOperations {
   /** Never settles if the node ends by it, or has ended. */
   function attempt<T>(act: () => T): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -38,7 +42,7 @@ export function simulatedFiles(disk: SimulatedDisk, device: LogDevice): FileOper
           return { bytesRead: part.length };
         }),
       writeFile: (bytes) =>
-        attempt(() => {
+        (slowWrites ? attemptOnDevice : attempt)(() => {
           for (let written = 0; written < bytes.length;) {
             written += disk.writev(descriptor, [bytes.subarray(written)], end());
           }

@@ -29,6 +29,7 @@ const NO_BYTES = Buffer.alloc(0);
 
 export class SimulatedSocket implements PeerSocket {
   readonly remoteAddress: string;
+  readonly #run: (callback: () => void) => void;
   destroyed = false;
   readonly #listeners = new Map<SocketEvent, Listener[]>();
   #outgoing: Outgoing | undefined;
@@ -42,8 +43,10 @@ export class SimulatedSocket implements PeerSocket {
   #isDrainDue = false;
   #wakeReader: () => void = () => undefined;
 
-  constructor(remoteAddress: string) {
+  /** `run`: on the process that holds this end. */
+  constructor(remoteAddress: string, run: (callback: () => void) => void) {
     this.remoteAddress = remoteAddress;
+    this.#run = run;
   }
 
   connect(outgoing: Outgoing, onRead: (bytes: number) => void): void {
@@ -161,8 +164,8 @@ export class SimulatedSocket implements PeerSocket {
 
   /** After the turn, unless the process has ended. */
   later(run: () => void): void {
-    void Promise.resolve().then(() => {
-      if (!this.#isGone) run();
+    queueMicrotask(() => {
+      if (!this.#isGone) this.#run(run);
     });
   }
 

@@ -123,7 +123,8 @@ export class Streams {
 
   #connect(from: StreamHost, to: StreamHost): readonly [SimulatedSocket, SimulatedSocket] {
     this.counts.opened += 1;
-    const [here, there] = [new SimulatedSocket(to.id), new SimulatedSocket(from.id)];
+    const here = new SimulatedSocket(to.id, from.run);
+    const there = new SimulatedSocket(from.id, to.run);
     const connection: Connection = {
       ends: [
         { host: from, socket: here },

@@ -1,6 +1,6 @@
 /**
  * What must hold of states that travel as files: one that arrives whole is one that somebody built
- * (I21), what its sender is told to be installed is durable there (I10), peers understand each
+ * (I21), what its sender is told to be installed is (I10), peers understand each
  * other (I24), and files do not pile up (I17).
  */
 
@@ -8,9 +8,11 @@ import { createHash } from 'node:crypto';
 
 import type { InstallSnapshot, SnapshotMetadata } from '../../raft/message.ts';
 import type { BuiltSnapshot } from '../../replica/snapshot-builder.ts';
+import { snapshotFileName } from '../../replica/snapshot-files.ts';
 import type { SimulatedDisk } from './disk.ts';
 import type { Ledger } from './invariants.ts';
-import type { NodeDisks } from './node-disks.ts';
+import type { Member } from './node-member.ts';
+import { SNAPSHOT_DIRECTORY } from './node-peers.ts';
 
 export class TransferChecker {
   readonly #ledger: Ledger;
@@ -35,18 +37,18 @@ export class TransferChecker {
     this.#ledger.check('I21', isBuilt, 'a file arrived that nobody has built');
   }
 
-  /** The sender hears that `index` is installed, or was of no use there. */
-  onInstalled(term: number, index: number, disks: NodeDisks): void {
-    const { store, promised, hardState } = disks;
-    const isDurable = index <= Math.max(store.position.lastIncludedIndex, promised.lastIndex);
-    // Who follows another leader by now has no use for what this one sends.
-    const isIgnored = term < hardState.currentTerm;
-    this.#ledger.check('I10', isDurable || isIgnored, 'a snapshot is called installed too early');
+  /** The sender hears that a snapshot is installed, or was of no use: its file is gone by then. */
+  onInstalled({ term, snapshot }: InstallSnapshot, { process, disks }: Member): void {
+    // Who follows another leader by now may have it from that one.
+    if (process === undefined || term < process.raft.status().currentTerm) return;
+    const file = `${SNAPSHOT_DIRECTORY}/${snapshotFileName(snapshot, 'snapshot')}`;
+    const isAwaited = disks.snapshots.holds(file);
+    this.#ledger.check('I10', !isAwaited, 'a snapshot is called installed too early');
   }
 
   /** A connection was given up because of what came over it. */
-  onRefused(): never {
-    this.#ledger.violated('I24', 'a frame is refused that a peer has sent');
+  onRefused(what: string): never {
+    this.#ledger.violated('I24', what);
   }
 
   onFrame(): void {

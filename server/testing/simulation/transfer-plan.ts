@@ -55,11 +55,15 @@ export type TransferPlan = {
   readonly bytesPerSecond: number;
   /** After so many a file that grows is synced. */
   readonly syncBytes: number;
+  /** Whether each write waits for the device, as on a disk that cannot keep up. */
+  readonly slowWrites: boolean;
   /** Of the log, kept for a follower that gets a snapshot. */
   readonly holdBytes: number;
 };
 
 const LANES_SHARE = 0.3;
+/** Most of them wait for something that does not come. */
+const FAULTS_MAX = 30;
 
 export function planTransfers(seed: number): TransferPlan {
   const random = new Random(seed, 'transfers');
@@ -79,6 +83,7 @@ export function planTransfers(seed: number): TransferPlan {
     windowBytes: random.pick([1, 300, 65_536]),
     bytesPerSecond: random.pick([0, 0, 10_000]),
     syncBytes: random.pick([100, 1_000, 65_536]),
+    slowWrites: random.chance(0.3),
     holdBytes: random.pick([0, 500, 1_000_000]),
   };
 }
@@ -99,7 +104,7 @@ export function planTransferFaults(
     return enabled.has(trouble === 'depose' ? 'transfer' : trouble);
   });
   if (troubles.length === 0) return [];
-  return Array.from({ length: random.between(0, 12) }, () => ({
+  return Array.from({ length: random.between(0, FAULTS_MAX) }, () => ({
     kind: 'transferFault',
     atUs: random.between(0, untilUs - 1),
     point: random.pick(TRANSFER_POINTS),
