@@ -10,6 +10,7 @@ import { CatchUpHold } from '../../replica/catch-up-hold.ts';
 import type { Clock } from '../../replica/clock.ts';
 import { SNAPSHOT_ID_BYTES } from '../../replica/control-frames.ts';
 import type { FileOperations, OpenFile } from '../../replica/file-operations.ts';
+import { Pace } from '../../replica/pace.ts';
 import type { PeerSocket } from '../../replica/peer-socket.ts';
 import { SnapshotBuilder, type SnapshotLease } from '../../replica/snapshot-builder.ts';
 import { SnapshotReceiver } from '../../replica/snapshot-receiver.ts';
@@ -57,6 +58,7 @@ export class NodePeers {
   readonly #sender: SnapshotSender;
   readonly #receiver: SnapshotReceiver;
   readonly hold: CatchUpHold;
+  readonly #pace: Pace;
   /** What is on its way to whom, by what order. */
   readonly #sending = new Map<NodeId, InstallSnapshot>();
   readonly #built = new Map<number, SnapshotMetadata>();
@@ -69,11 +71,12 @@ export class NodePeers {
     this.#world = world;
     this.#port = port;
     this.hold = new CatchUpHold(plan.holdBytes);
+    this.#pace = new Pace(plan.bytesPerSecond, clock);
     this.#transport = this.#createTransport();
     const host = { clock, logger: this.#logger(), files: this.#observedFiles() };
     this.#builder = new SnapshotBuilder({
       ...host,
-      ...{ directory: SNAPSHOT_DIRECTORY, store },
+      ...{ directory: SNAPSHOT_DIRECTORY, store, bytesPerSecond: plan.bytesPerSecond },
       createId: () =>
         Buffer.from(Array.from({ length: SNAPSHOT_ID_BYTES }, () => world.ids.between(0, 255))),
     });
@@ -113,7 +116,7 @@ export class NodePeers {
   /** What the store takes over, until it has. */
   async *chunksOf(file: string): StoreStream {
     this.#world.reached('installation begins');
-    yield* this.#world.files.pieces(file);
+    yield* this.#pace.spread(this.#world.files.pieces(file));
   }
 
   discard(file: string): void {
