@@ -1,6 +1,8 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import { afterEach, expect, test } from 'vitest';
 import { createClusterCredentials } from './cluster/credentials.ts';
 import type { RaftParts, RaftPlace } from './raft-place.ts';
@@ -86,4 +88,23 @@ test('what is not caught in the thread ends the node, and whoever waits hears so
   await expect(opened).rejects.toThrow(/path.* argument/);
   expect(await fatal).toBeInstanceOf(Error);
   await expect(place.network.bind()).rejects.toThrow(/path.* argument/);
+});
+
+test('a thread that exits without a word ends the node, and whoever waits hears so (N-15)', async () => {
+  const created = once(process, 'worker') as Promise<[Worker]>;
+  const started = await start();
+  const [thread] = await created;
+  const failures: unknown[] = [];
+  const replica = await open(started, (error) => failures.push(error));
+  await replica.replication.bootstrap(await createClusterCredentials());
+  const value = Buffer.from('1');
+  await replica.physical.write([{ kind: 'put', key: 'a', value }]);
+  const written = replica.physical.write([{ kind: 'put', key: 'b', value }]);
+  const refused = expect(written).rejects.toMatchObject({ code: 'outcome-unknown' });
+  // As `process.exit` within it.
+  await thread.terminate();
+  await refused;
+  const reason = /the thread of raft ended with code 1/;
+  expect(await started.fatal).toMatchObject({ message: expect.stringMatching(reason) });
+  await replica.close().catch(() => undefined);
 });

@@ -1,4 +1,4 @@
-/** What a receiver of a snapshot does not take, each for its own reason, and what it keeps of it. */
+/** What a receiver of a snapshot hands on, and what it does not take, each for its own reason. */
 
 import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -35,6 +35,8 @@ let directory: string;
 let receiver: SnapshotReceiver;
 let server: Server;
 const reasons: string[] = [];
+/** What happened to the file, in order. */
+const steps: string[] = [];
 const installed: string[] = [];
 
 beforeEach(async () => {
@@ -44,9 +46,30 @@ beforeEach(async () => {
     warn: ({ reason }: { reason?: string }) => reasons.push(reason ?? ''),
     error: () => undefined,
   };
+  const { files } = snapshotHost;
   receiver = new SnapshotReceiver({
     ...{ ...snapshotHost, directory, nodeId: 'n2', snapshotBytesMax: 1_000, logger },
-    onSnapshot: async (_, file) => void installed.push(file),
+    files: {
+      ...files,
+      open: async (path, flags) => {
+        const file = await files.open(path, flags);
+        const sync = file.sync.bind(file);
+        file.sync = () => sync().then(() => void steps.push('file synced'));
+        return file;
+      },
+      rename: async (from, to) => {
+        await files.rename(from, to);
+        steps.push('renamed');
+      },
+      syncDirectory: async (path) => {
+        await files.syncDirectory(path);
+        steps.push('directory synced');
+      },
+    },
+    onSnapshot: async (_, file) => {
+      steps.push('handed on');
+      installed.push(file);
+    },
   });
   server = createServer((socket) => {
     socket.on('error', () => undefined);
@@ -60,6 +83,7 @@ beforeEach(async () => {
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   reasons.length = 0;
   installed.length = 0;
+  steps.length = 0;
 });
 
 afterEach(async () => {
@@ -78,10 +102,11 @@ async function say(parts: readonly Buffer[]): Promise<void> {
   await closed;
 }
 
-test('what is announced, whole, and as its digest says is handed on', async () => {
+test('what is as it was announced is handed on when its bytes and its name are durable', async () => {
   await say([...install, ...manifest(), ...chunk()]);
   expect(reasons).toEqual([]);
   expect(installed).toEqual([join(directory, '99-1.snapshot')]);
+  expect(steps).toEqual(['file synced', 'renamed', 'directory synced', 'handed on']);
 });
 
 test.each<[string, Buffer[][], RegExp]>([

@@ -104,8 +104,10 @@ describe('conditions', () => {
 
   test('a listing conflicts with what changes it, and with nothing else', async () => {
     const machine = new Machine();
-    await machine.apply(commandOf({ operations: [put('d/a', ''), put('d/c/x', '')] }));
-    const lists = [{ prefix: 'd/', page: {}, children: ['a', 'c/'] }];
+    await machine.apply(
+      commandOf({ operations: ['d/a', 'd/c/x', 'd/z'].map((key) => put(key, '')) }),
+    );
+    const lists = [{ prefix: 'd/', page: {}, children: ['a', 'c/', 'z'] }];
     const listing = commandOf({ lists, operations: [put('seen', '')] });
     const page = { prefix: 'd/', page: { after: 'a', limit: 1 }, children: ['c/'] };
     const paged = commandOf({ lists: [page], operations: [put('seen', '')] });

@@ -1,8 +1,10 @@
 import { pbkdf2 } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { Worker } from 'node:worker_threads';
 
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -188,6 +190,21 @@ test('after a failed write every append rejects with its error', async () => {
   const again = await openDurableLogOn(files, '/log', OPTIONS);
   expect(plain(again.recovered)).toEqual(expected(HARD_STATE, START, run(1, 1, 1)));
   await again.log.close();
+});
+
+test('a thread that exits without a word fails what it was asked and what it will be (N-15)', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'durable-log-'));
+  const created = once(process, 'worker') as Promise<[Worker]>;
+  const { log } = await openDurableLog(directory, { ...OPTIONS, thread: 'worker' });
+  const [thread] = await created;
+  await log.append({ hardState: HARD_STATE, entries: run(1, 1, 1) });
+  const ended = once(thread, 'exit');
+  // As `process.exit` within it.
+  void thread.terminate();
+  await ended;
+  const reason = { cause: { message: 'the thread of the log has ended' } };
+  await expect(log.append({ entries: run(2, 2, 1) })).rejects.toMatchObject(reason);
+  rmSync(directory, { recursive: true });
 });
 
 type Step =
