@@ -29,10 +29,30 @@ test('every row names tests that exist, or says why there is none', () => {
   expect(wrong).toEqual([]);
 });
 
+test('every bug and hazard of the catalogue has its row', () => {
+  const ids = rows.map(({ theirs }) => theirs).filter((theirs) => /^[SN]-\d\d$/.test(theirs));
+  const catalogue = [...numbered('S', 67), ...numbered('N', 25)];
+  expect(ids).toEqual(catalogue);
+});
+
+function numbered(letter: string, count: number): string[] {
+  return Array.from({ length: count }, (_, i) => `${letter}-${String(i + 1).padStart(2, '0')}`);
+}
+
 /** `name` is a golden script, `file: words` a test that has these words in its title. */
 function exists(reference: string): boolean {
-  const [, path, words = ''] = /^(\S+\.ts):(?: (.*))?$/.exec(reference) ?? [];
-  if (path === undefined) return existsSync(`${ROOT}server/raft/testdata/${reference}.txt`);
+  const [, path = '', words = ''] = /^(\S+\.ts): (.{7,})$/.exec(reference) ?? [];
+  if (path === '') return existsSync(`${ROOT}server/raft/testdata/${reference}.txt`);
   const file = `${ROOT}${path.startsWith('scripts/') ? '' : 'server/'}${path}`;
-  return existsSync(file) && readFileSync(file, 'utf8').includes(words);
+  return (
+    existsSync(file) && literalsOf(readFileSync(file, 'utf8')).some((each) => each.includes(words))
+  );
+}
+
+/** What stands in quotes: a title, and nothing that is only said in a comment. */
+function literalsOf(source: string): string[] {
+  const code = source.replaceAll(/^\s*(?:\/\/|\/?\*).*$/gm, '');
+  return [...code.matchAll(/'((?:[^'\\\n]|\\.)*)'|"((?:[^"\\\n]|\\.)*)"|`([^`]*)`/g)].map(
+    ([, single, double, template]) => single ?? double ?? template ?? '',
+  );
 }
