@@ -1,4 +1,4 @@
-/** Plants a mutant into a copy of the emitted server, and runs seeds on it until one fails. */
+/** Plants a mutant into a copy of what is emitted, and runs seeds on it until one fails. */
 
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -21,25 +21,39 @@ export function runMutant(
   mutant: Mutant,
   { root, seeds }: { readonly root: string; readonly seeds: number },
 ): MutantVerdict {
+  const world = ['--world', mutant.world];
+  return withMutant(mutant, { root, folders: ['server'] }, (directory) =>
+    runSeeds(join(directory, 'server/testing/simulate.js'), [...world, '--seeds', String(seeds)]),
+  );
+}
+
+/** Gives `run` a copy of these emitted folders, with the mutant in it. */
+export function withMutant<T>(
+  mutant: Mutant,
+  { root, folders }: { readonly root: string; readonly folders: readonly string[] },
+  run: (directory: string) => T,
+): T {
   const directory = mkdtempSync(join(tmpdir(), 'baobench-mutant-'));
   try {
-    cpSync(join(root, 'dist/server'), join(directory, 'server'), {
-      recursive: true,
-      filter: (path) => !/\.(map|test\.js)$/.test(path),
-    });
+    for (const folder of folders) {
+      cpSync(join(root, 'dist', folder), join(directory, folder), {
+        recursive: true,
+        filter: (path) => !/\.(map|test\.js)$/.test(path),
+      });
+    }
     symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
     writeFileSync(join(directory, 'package.json'), '{ "type": "module" }');
     const file = join(directory, 'server', mutant.file);
     writeFileSync(file, plant(mutant, readFileSync(file, 'utf8')));
-    return simulate(mutant, seeds, join(directory, 'server/testing/simulate.js'));
+    return run(directory);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-function simulate(mutant: Mutant, seeds: number, entry: string): MutantVerdict {
-  const args = [entry, '--world', mutant.world, '--seeds', String(seeds), '--stop', '--json'];
-  const { stdout, signal } = spawnSync(process.execPath, args, {
+/** Runs seeds from 1 on until one fails, by a program that says so with `--json`. */
+export function runSeeds(entry: string, options: readonly string[]): MutantVerdict {
+  const { stdout, signal } = spawnSync(process.execPath, [entry, ...options, '--stop', '--json'], {
     encoding: 'utf8',
     timeout: HANG_MS,
     maxBuffer: 1 << 28,
