@@ -8,9 +8,10 @@
 import { join } from 'node:path';
 
 import { leaveJoint, planChange, type ChangePlan } from '../../server/raft/configuration.ts';
-import type { Configuration, Server } from '../../server/raft/message.ts';
+import type { Configuration } from '../../server/raft/message.ts';
 import { readCases, type Case, type Tally } from './datadriven.ts';
-import { idOf, numberOf } from './message.ts';
+import { idOf, numberOf, serverOf } from './message.ts';
+import type { VoterSets } from './oracle.ts';
 import { voterSetsOf } from './our-side.ts';
 
 const NOTHING_CHANGES = 'nothing would change';
@@ -64,7 +65,8 @@ function planOf(each: Case, current: Configuration): ChangePlan {
   return planChange(current, { target: targetOf(each, current), transition });
 }
 
-function targetOf({ input }: Case, { servers: before }: Configuration): Configuration {
+/** `v1` makes a voter, `l1` a learner, `r1` removes, `u1` says something else. */
+export function targetOf({ input }: Case, { servers: before }: Configuration): Configuration {
   const staying = before.filter(({ suffrage }) => suffrage !== 'leaving');
   const servers = new Map(staying.map((each) => [each.id, each]));
   for (const word of input.split(/\s+/).filter((each) => each !== '')) {
@@ -72,7 +74,7 @@ function targetOf({ input }: Case, { servers: before }: Configuration): Configur
     const id = idOf(number);
     if (number === 0 || word.startsWith('u')) continue;
     if (word.startsWith('r')) servers.delete(id);
-    else servers.set(id, { id, address: '', suffrage: word.startsWith('v') ? 'voter' : 'learner' });
+    else servers.set(id, serverOf(number, word.startsWith('v') ? 'voter' : 'learner'));
   }
   return { servers: [...servers.values()] };
 }
@@ -100,16 +102,20 @@ function isRefused(plan: ChangePlan, reason: string): boolean {
 /** As etcd prints it, and who is sent the log. */
 function formatConfiguration(configuration: Configuration): string[] {
   const sets = voterSetsOf(configuration);
-  const list = (ids: readonly number[]): string => `(${ids.join(' ')})`;
-  const outgoing = sets.votersOutgoing.length > 0 ? `&&${list(sets.votersOutgoing)}` : '';
-  const learners = sets.learners.length > 0 ? ` learners=${list(sets.learners)}` : '';
-  const next = sets.learnersNext.length > 0 ? ` learners_next=${list(sets.learnersNext)}` : '';
   const rows = configuration.servers
     .map(({ id }) => numberOf(id))
     .toSorted((left, right) => left - right)
     .map((number) => `${number}${sets.learners.includes(number) ? ' learner' : ''}`);
+  return [formatVoterSets(sets), ...rows];
+}
+
+export function formatVoterSets(sets: VoterSets): string {
+  const list = (ids: readonly number[]): string => `(${ids.join(' ')})`;
+  const outgoing = sets.votersOutgoing.length > 0 ? `&&${list(sets.votersOutgoing)}` : '';
+  const learners = sets.learners.length > 0 ? ` learners=${list(sets.learners)}` : '';
+  const next = sets.learnersNext.length > 0 ? ` learners_next=${list(sets.learnersNext)}` : '';
   const auto = sets.autoLeave ? ' autoleave' : '';
-  return [`voters=${list(sets.voters)}${outgoing}${learners}${next}${auto}`, ...rows];
+  return `voters=${list(sets.voters)}${outgoing}${learners}${next}${auto}`;
 }
 
 /** Reads what etcd is to print; a refusal leaves things as they are. */
@@ -128,15 +134,11 @@ function expectedConfiguration({ expected }: Case, current: Configuration): Conf
   const learners = [...named('learners'), ...named('learners_next')];
   const leaving = outgoing.filter((id) => !voters.includes(id) && !learners.includes(id));
   const servers = [
-    ...voters.map((id) => server(id, 'voter')),
-    ...learners.map((id) => server(id, 'learner')),
-    ...leaving.map((id) => server(id, 'leaving')),
+    ...voters.map((id) => serverOf(id, 'voter')),
+    ...learners.map((id) => serverOf(id, 'learner')),
+    ...leaving.map((id) => serverOf(id, 'leaving')),
   ];
   if (outgoing.length === 0) return { servers };
   const autoLeave = line.endsWith(' autoleave');
   return { servers, joint: { votersOutgoing: outgoing.map(idOf), autoLeave } };
-}
-
-function server(number: number, suffrage: Server['suffrage']): Server {
-  return { id: idOf(number), address: '', suffrage };
 }

@@ -1,5 +1,7 @@
 /** What a leader is not asked at the moment, because the release of etcd differs there. */
 
+import { decodeConfiguration } from '../../server/raft/configuration.ts';
+import type { Configuration } from '../../server/raft/message.ts';
 import type { Lockstep } from './lockstep.ts';
 
 export function isHandingOver({ ours, theirStatus }: Lockstep, number: number): boolean {
@@ -12,16 +14,23 @@ export function isHandingOver({ ours, theirStatus }: Lockstep, number: number): 
  */
 export function willLeaveJoint(lockstep: Lockstep, number: number): boolean {
   const { configuration } = lockstep.ours.status(number);
-  return configuration.autoLeave || hasConfigurationToApply(lockstep, number);
+  return (
+    configuration.autoLeave ||
+    configurationsToApply(lockstep, number).some(({ joint }) => joint?.autoLeave === true)
+  );
 }
 
 /** A leader of ours that hands over waits with leaving, etcd's does not. */
 export function isChanging(lockstep: Lockstep, number: number): boolean {
   const { configuration } = lockstep.ours.status(number);
-  return configuration.votersOutgoing.length > 0 || hasConfigurationToApply(lockstep, number);
+  return (
+    configuration.votersOutgoing.length > 0 || configurationsToApply(lockstep, number).length > 0
+  );
 }
 
-function hasConfigurationToApply({ ours }: Lockstep, number: number): boolean {
+function configurationsToApply({ ours }: Lockstep, number: number): Configuration[] {
   const { disk, state } = ours.node(number);
-  return disk.entries.some(({ kind, index }) => kind === 'configuration' && state.index < index);
+  return disk.entries
+    .filter(({ kind, index }) => kind === 'configuration' && state.index < index)
+    .map(({ command }) => decodeConfiguration(command));
 }

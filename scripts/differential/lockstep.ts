@@ -22,7 +22,7 @@ import type { NodeStatus, Oracle, OracleRequest, OracleResponse } from './oracle
 import { OurSide, voterSetsOf, type Outcome } from './our-side.ts';
 import { etcdPacket, ourPacket, type Packet } from './packet.ts';
 import { ReadBook } from './read-book.ts';
-import type { Scenario } from './step.ts';
+import { founders, type Scenario } from './step.ts';
 
 /** Beyond it the oldest are lost. */
 const IN_FLIGHT_MAX = 300;
@@ -63,11 +63,11 @@ export class Lockstep {
   }
 
   async begin(): Promise<void> {
-    const { voterCount, spareCount, electionTicks, timeoutTicks, heartbeatTicks } = this.scenario;
+    const { electionTicks, timeoutTicks, heartbeatTicks } = this.scenario;
     const { appendBytesMax, inflightAppendsMax } = this.scenario;
     await this.#oracle.begin({
-      nodes: voterCount + spareCount,
-      voters: Array.from({ length: voterCount }, (_, offset) => offset + 1),
+      nodes: this.ours.nodes.size,
+      ...founders(this.scenario),
       electionTicks,
       timeoutTicks,
       heartbeatTicks,

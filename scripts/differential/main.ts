@@ -18,6 +18,7 @@ import { parseArgs } from 'node:util';
 import { minimize } from '../../server/testing/simulation/shrink.ts';
 import { runConfchangeScripts } from './confchange-scripts.ts';
 import type { Tally } from './datadriven.ts';
+import { runInteractionScripts } from './interaction-scripts.ts';
 import { runMutants } from './mutants.ts';
 import { buildOracle, ETCD_RAFT, missingPackages, Oracle, ORACLE_SOURCES } from './oracle.ts';
 import { runQuorumScripts } from './quorum-scripts.ts';
@@ -57,14 +58,24 @@ async function buildAndCompare(): Promise<void> {
     const program = join(directory, 'oracle');
     buildOracle(ORACLE_SOURCES, program);
     if (!values.mutants) {
-      reportScripts('quorum', runQuorumScripts(ETCD_RAFT));
-      reportScripts('confchange', runConfchangeScripts(ETCD_RAFT));
+      await reportAllScripts(program);
       return await compare(program);
     }
     runMutants(program, { seeds: Number(values.seeds ?? MUTANT_SEEDS), only: values.only });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+async function reportAllScripts(program: string): Promise<void> {
+  reportScripts('quorum', runQuorumScripts(ETCD_RAFT));
+  reportScripts('confchange', runConfchangeScripts(ETCD_RAFT));
+  const oracle = new Oracle(program);
+  for (const carried of ['ours', 'etcd'] as const) {
+    const tally = await runInteractionScripts(ETCD_RAFT, oracle, carried);
+    reportScripts(`interaction (messages: ${carried})`, tally);
+  }
+  oracle.end();
 }
 
 function reportScripts(name: string, { files, equal, meant, wrong }: Tally): void {

@@ -7,7 +7,7 @@
  * term of a hint have no counterpart.
  */
 
-import type { Message, NodeId } from '../../server/raft/message.ts';
+import type { Message, NodeId, Server } from '../../server/raft/message.ts';
 
 export type WireMessage = {
   readonly kind: Message['kind'];
@@ -35,6 +35,10 @@ export function numberOf(id: NodeId): number {
 
 export function idOf(number: number): NodeId {
   return `n${number}`;
+}
+
+export function serverOf(number: number, suffrage: Server['suffrage']): Server {
+  return { id: idOf(number), address: '', suffrage };
 }
 
 export function toWire(message: Message): WireMessage {

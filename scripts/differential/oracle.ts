@@ -18,6 +18,7 @@ const BUILD_MS = 300_000;
 export type OracleOptions = {
   readonly nodes: number;
   readonly voters: readonly number[];
+  readonly learners: readonly number[];
   readonly electionTicks: number;
   readonly timeoutTicks: number;
   readonly heartbeatTicks: number;

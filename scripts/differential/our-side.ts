@@ -6,9 +6,9 @@
 import type { Entry, ReadState } from '../../server/raft/message.ts';
 import type { RaftStatus } from '../../server/raft/raft.ts';
 import { SimulatedNode, type Envelope, type State } from '../../server/testing/simulated-node.ts';
-import { idOf, numberOf } from './message.ts';
+import { idOf, numberOf, serverOf } from './message.ts';
 import type { NodeStatus, VoterSets } from './oracle.ts';
-import type { Scenario } from './step.ts';
+import { founders, type Scenario } from './step.ts';
 
 /** Never in the way: limits that only one side has are not what is compared. */
 const UNCOMMITTED_BYTES_MAX = 2 ** 40;
@@ -25,14 +25,14 @@ export class OurSide {
   readonly #states = new Map<number, State>();
 
   constructor(scenario: Scenario) {
-    const { voterCount, spareCount, electionTicks, timeoutTicks, heartbeatTicks } = scenario;
-    const servers = Array.from({ length: voterCount }, (_, offset) => ({
-      id: idOf(offset + 1),
-      address: '',
-      suffrage: 'voter' as const,
-    }));
+    const { spareCount, electionTicks, timeoutTicks, heartbeatTicks } = scenario;
+    const { voters, learners } = founders(scenario);
+    const servers = [
+      ...voters.map((number) => serverOf(number, 'voter')),
+      ...learners.map((number) => serverOf(number, 'learner')),
+    ];
     const fraction = (timeoutTicks - electionTicks + 0.5) / electionTicks;
-    for (let number = 1; number <= voterCount + spareCount; number += 1) {
+    for (let number = 1; number <= servers.length + spareCount; number += 1) {
       const node = new SimulatedNode(
         {
           id: idOf(number),

@@ -1,14 +1,14 @@
 /** Runs a scenario, step by step: what each step draws, and what it does to both sides. */
 
 import { planChange, type Transition } from '../../server/raft/configuration.ts';
-import type { Configuration, Server } from '../../server/raft/message.ts';
+import type { Configuration } from '../../server/raft/message.ts';
 import type { Random } from '../../server/testing/random.ts';
 import { Random as Stream } from '../../server/testing/random.ts';
 import { Disagreement } from './agreement.ts';
 import { changesOf } from './changes.ts';
 import { isChanging, isHandingOver, willLeaveJoint } from './guards.ts';
 import { Lockstep } from './lockstep.ts';
-import { idOf } from './message.ts';
+import { idOf, serverOf } from './message.ts';
 import type { Oracle } from './oracle.ts';
 import type { Packet } from './packet.ts';
 import type { Scenario, Step } from './step.ts';
@@ -192,10 +192,11 @@ function draw(current: Configuration, size: number, random: Random): Configurati
   }
   const servers = new Map(current.servers.map((server) => [server.id, server]));
   for (let count = random.between(1, 3); count > 0; count -= 1) {
-    const id = idOf(random.between(1, size));
+    const number = random.between(1, size);
+    const id = idOf(number);
     const suffrage = random.pick(['voter', 'voter', 'learner', 'none'] as const);
     if (suffrage === 'none') servers.delete(id);
-    else servers.set(id, { id, address: '', suffrage } satisfies Server);
+    else servers.set(id, serverOf(number, suffrage));
   }
   return { servers: [...servers.values()] };
 }

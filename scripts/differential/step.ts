@@ -28,7 +28,9 @@ export type Step = { readonly kind: StepKind; readonly seed: number };
 
 export type Scenario = {
   readonly seed: number;
+  /** The first servers are voters, the next ones learners, the last ones no members. */
   readonly voterCount: number;
+  readonly learnerCount: number;
   readonly spareCount: number;
   readonly electionTicks: number;
   readonly timeoutTicks: number;
@@ -42,6 +44,20 @@ export type Scenario = {
   readonly steps: readonly Step[];
 };
 
+export function founders({ voterCount, learnerCount }: Scenario): {
+  readonly voters: readonly number[];
+  readonly learners: readonly number[];
+} {
+  return {
+    voters: numbersFrom(1, voterCount),
+    learners: numbersFrom(voterCount + 1, learnerCount),
+  };
+}
+
+function numbersFrom(first: number, count: number): number[] {
+  return Array.from({ length: count }, (_, offset) => first + offset);
+}
+
 export function scenarioOf(seed: number, stepCount: number): Scenario {
   const random = new Random(seed, 'differential');
   const electionTicks = random.between(3, 8);
@@ -50,6 +66,7 @@ export function scenarioOf(seed: number, stepCount: number): Scenario {
   return {
     seed,
     voterCount: random.pick([1, 2, 3, 3, 3, 3, 4, 5, 5]),
+    learnerCount: 0,
     spareCount: random.between(0, 2),
     electionTicks,
     timeoutTicks: random.between(electionTicks, 2 * electionTicks - 1),

@@ -11,10 +11,11 @@ import (
 )
 
 // Options are those of all nodes. Nodes have the numbers 1 to Nodes, and all of them begin with the
-// configuration of Voters, those outside of it as well.
+// configuration of Voters and Learners, those outside of it as well.
 type Options struct {
 	Nodes        uint64   `json:"nodes"`
 	Voters       []uint64 `json:"voters"`
+	Learners     []uint64 `json:"learners"`
 	ElectionTick int      `json:"electionTicks"`
 	// Which of the possible election timeouts all nodes have at all times.
 	TimeoutTick     int    `json:"timeoutTicks"`
@@ -73,7 +74,7 @@ func NewCluster(options Options) *Cluster {
 	for id := uint64(1); id <= options.Nodes; id++ {
 		storage := &Storage{
 			MemoryStorage: raft.NewMemoryStorage(),
-			configuration: pb.ConfState{Voters: options.Voters},
+			configuration: pb.ConfState{Voters: options.Voters, Learners: options.Learners},
 		}
 		node := &Node{id: id, cluster: cluster, storage: storage}
 		node.start()
