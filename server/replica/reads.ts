@@ -31,6 +31,8 @@ const CHECK_MS = 20;
 
 export type ReadsParts = {
   readonly clock: Clock;
+  /** Instead of chance, in simulations. */
+  readonly firstId?: number;
   readonly heartbeatMs: number;
   readonly electionTimeoutMs: number;
   /** Hands the question to the core; false if none is running. */
@@ -63,7 +65,7 @@ type Round = {
 export class ReadRounds implements Reads {
   readonly #parts: ReadsParts;
   readonly #freshness: FreshnessClock;
-  #nextId = randomInt(FIRST_ID_MAX);
+  #nextId: number;
   #waiting: Request[] = [];
   #round: Round | undefined;
   #leaderId: NodeId | null = null;
@@ -83,6 +85,7 @@ export class ReadRounds implements Reads {
 
   constructor(parts: ReadsParts) {
     this.#parts = parts;
+    this.#nextId = parts.firstId ?? randomInt(FIRST_ID_MAX);
     this.#freshness = new FreshnessClock(parts.clock, parts.appliedIndex);
     this.#leaderlessSinceMs = parts.clock.nowMs();
   }

@@ -60,6 +60,8 @@ export type LogWriterOptions = {
   readonly nextSequence: number;
   readonly nextBatch: number;
   readonly segments: readonly ClosedSegment[];
+  /** Instead of chance, in simulations: salts tell segments that reuse one name apart. */
+  readonly createSalt?: () => Buffer;
 };
 
 type OpenSegment = {
@@ -232,7 +234,7 @@ export class LogWriter {
     const { directory, identity } = this.#options;
     const spare = this.#takeSpare(fileBytes);
     const { file } = spare;
-    const salt = randomBytes(SALT_BYTES);
+    const salt = this.#options.createSalt?.() ?? randomBytes(SALT_BYTES);
     const sequence = this.#nextSequence;
     const place = { sequence, previous, firstBatch: this.#nextBatch };
     const header = encodeSegmentHeader({ ...place, salt, fileBytes, identity });

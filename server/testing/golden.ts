@@ -12,6 +12,7 @@
  *     nodes 3 [learners=n] [spares=n] [piggyback=ticks] [append=bytes] [inflight=n] [uncommitted=bytes]
  *             [election=ticks] [heartbeat=ticks] [seed=n]   with a seed: as a simulation does
  *             [lease=ms] [rounds=1]    `rounds` shows the rounds of heartbeats
+ *             [gathered=1]             a commit index is told only with entries, or by `push`
  *     campaign n | tick n [times] | propose n text... | transfer n m
  *     configure n 1v 2v 3l [way=auto|implicit|explicit]
  *     compact n index | unreachable n m | snapshot-report n m ok|failed
@@ -24,6 +25,7 @@
  *     crash n [kept]       `kept` in [0,1): how much of the writes under way survives; a node that
  *                          is down receives nothing
  *     read n id            ask for a read index; its end is part of a Ready
+ *     push n               what is committed may be told by appends of its own
  *     clock n ms | distrust n   so much time passes for the core of n; its clock is suspect
  *     start n | status [n...] | log n | state n
  *     quiet | loud         say only what `status`, `log`, `state` and calls answer, or all
@@ -57,6 +59,7 @@ const DEFAULTS = {
   uncommitted: 65_536,
   lease: 0,
   rounds: 0,
+  gathered: 0,
 };
 
 const SUFFRAGES = { voter: 'v', learner: 'l', leaving: 'x' } as const;
@@ -126,7 +129,8 @@ class ScriptedCluster {
     }
     const node = this.#node(words[0]);
     this.#act(node, command, words, named);
-    if (this.#isSimulation && node.isRunning) node.raft.hasReady();
+    // What is pushed waits for the input of the same turn.
+    if (this.#isSimulation && node.isRunning && command !== 'push') node.raft.hasReady();
   }
 
   #act(node: SimulatedNode, command: string, words: string[], named: Map<string, string>): void {
@@ -144,6 +148,8 @@ class ScriptedCluster {
         return node.raft.advanceTime(this.#clocks.get(node.id) ?? 0);
       case 'distrust':
         return node.raft.distrustTime();
+      case 'push':
+        return node.raft.pushCommit();
       case 'propose':
         return this.#say(
           node.raft.propose(words.slice(1).map((word) => new TextEncoder().encode(word))),
@@ -214,7 +220,7 @@ class ScriptedCluster {
         commitNotify:
           timeoutTicks > 0
             ? { kind: 'piggyback', timeoutTicks }
-            : { kind: 'push', isGathered: false },
+            : { kind: 'push', isGathered: setting('gathered') > 0 },
         limits: {
           appendBytesMax: setting('append'),
           inflightAppendsMax: setting('inflight'),

@@ -41,6 +41,10 @@ export class Random {
     return first + Math.floor(this.next() * (last - first + 1));
   }
 
+  bytes(count: number): Buffer {
+    return Buffer.from(Array.from({ length: count }, () => this.between(0, 255)));
+  }
+
   pick<T>(items: readonly T[]): T {
     const item = items[this.between(0, items.length - 1)];
     assert(item !== undefined, 'pick from nothing');

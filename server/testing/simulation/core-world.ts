@@ -17,6 +17,7 @@ import type { Message, NodeId, Server } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
 import { Random } from '../random.ts';
 import { SimulatedNode, type Envelope } from '../simulated-node.ts';
+import type { CoreMember as Member } from './core-member.ts';
 import { Transitions, type Coverage } from './coverage.ts';
 import { EventQueue } from './event-queue.ts';
 import { inflict, resolve, type ActionOf, type Victims } from './inflict.ts';
@@ -51,22 +52,6 @@ export type RunOptions = {
 export function runCoreWorld(plan: Plan, options: RunOptions = {}): RunReport {
   return new CoreWorld(plan, options).run();
 }
-
-type Member = {
-  readonly node: SimulatedNode;
-  /** Events of an earlier incarnation are void. */
-  incarnation: number;
-  pausedUntilUs: number;
-  /** A paused clock that stands makes no ticks. */
-  clockStands: boolean;
-  /** What arrived during a pause. */
-  backlog: (() => void)[];
-  diskFreeAtUs: number;
-  tickPeriodUs: number;
-  isReadyScheduled: boolean;
-  /** A server that was removed is never added again: its id is spent. */
-  wasMember: boolean;
-};
 
 class CoreWorld {
   readonly #plan: Plan;
@@ -238,7 +223,12 @@ class CoreWorld {
     }
     const { commitIndex, role } = node.raft.status();
     this.#advanceTime(node);
+    if (node.raft.isCommitHeld) {
+      this.#script?.push(node.id);
+      node.raft.pushCommit();
+    }
     run();
+    if (node.raft.isCommitHeld) this.#scheduleReady(member);
     const status = node.raft.status();
     this.#reads.onFreshness(node.id, status.freshness);
     this.#trace.event(this.#queue, node.id, status);
@@ -260,6 +250,8 @@ class CoreWorld {
     member.isReadyScheduled = true;
     this.#afterFor(member, this.#random.driver.between(0, 2_000), () => {
       member.isReadyScheduled = false;
+      // What was held back leaves with the next turn, whatever that is about.
+      if (member.node.raft.isCommitHeld) this.#input(member, () => undefined);
       if (member.node.raft.hasReady()) this.#takeReady(member);
     });
   }

@@ -16,9 +16,9 @@ export type LogDevice = {
   onPowerLoss(): void;
 };
 
-export function startSimulatedSink(device: LogDevice): StartSink {
+export function startSimulatedSink(device: LogDevice, createSalt: () => Buffer): StartSink {
   return (options, files, events) => {
-    const writer = new LogWriter(options, files);
+    const writer = new LogWriter({ ...options, createSalt }, files);
     let waiting: LogWrite[] = [];
     let isBusy = false;
     let isDead = false;

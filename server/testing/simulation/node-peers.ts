@@ -77,8 +77,7 @@ export class NodePeers {
     this.#builder = new SnapshotBuilder({
       ...host,
       ...{ directory: SNAPSHOT_DIRECTORY, store, bytesPerSecond: plan.bytesPerSecond },
-      createId: () =>
-        Buffer.from(Array.from({ length: SNAPSHOT_ID_BYTES }, () => world.ids.between(0, 255))),
+      createId: () => world.ids.bytes(SNAPSHOT_ID_BYTES),
     });
     this.#sender = this.#createSender(host);
     this.#receiver = new SnapshotReceiver({

@@ -18,6 +18,7 @@ import type { PeerSocket } from '../../replica/peer-socket.ts';
 import type { PhysicalStore } from '../../core/ports.ts';
 import type { Entry, HardState, InstallSnapshot, Message, NodeId } from '../../raft/message.ts';
 import type { RaftStatus } from '../../raft/raft.ts';
+import { SALT_BYTES } from '../../storage/segment.ts';
 import { openDurableLogOn, type DurableLog, type LogAppend } from '../../storage/durable-log.ts';
 import type { Store } from '../../storage/store.ts';
 import { chainDigest, LogImage } from '../simulated-node.ts';
@@ -48,7 +49,7 @@ export type ProcessWorld = {
   readonly jitter: Random;
   readonly device: LogDevice;
   readonly transfers: TransferChecker;
-  /** Instead of what the system has: salts and ids. */
+  /** Instead of chance: salts, and ids of snapshots and reads. */
   readonly ids: Random;
   /** Undefined where messages travel on peer lanes. */
   readonly sendPacket: ((message: Message) => void) | undefined;
@@ -92,7 +93,7 @@ export class NodeProcess {
       disks.log,
       LOG_DIRECTORY,
       { thread: 'inline', segmentBytes: SEGMENT_BYTES, identity: id },
-      startSimulatedSink(device),
+      startSimulatedSink(device, () => world.ids.bytes(SALT_BYTES)),
     );
     world.checker.onRecovered(id, disks, recovered);
     const store = await openSimulatedStore(disks.store, world.plan.storeMode, device);
@@ -141,6 +142,7 @@ export class NodeProcess {
     this.#applier = this.#createApplier();
     this.reads = new ReadRounds({
       clock,
+      firstId: world.ids.between(1, 2 ** 40),
       heartbeatMs: plan.heartbeatTicks * TICK_MS,
       electionTimeoutMs: plan.electionTicks * TICK_MS,
       ask: (question) => {

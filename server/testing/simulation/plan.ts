@@ -90,7 +90,7 @@ export function planOf(seed: number, { row, workload = SWARM_WORKLOAD }: Cell = 
     heartbeatTicks,
     leaseMs: random.chance(0.5) ? leaseMsOf(electionTicks, TICK_US / 1000) : 0,
     commitNotify: random.chance(0.75)
-      ? { kind: 'push', isGathered: false }
+      ? { kind: 'push', isGathered: new Random(seed, 'gathering').chance(0.5) }
       : { kind: 'piggyback', timeoutTicks: random.between(2, 6) },
     limits: {
       appendBytesMax: random.pick([1, 60, 300, 65_536]),

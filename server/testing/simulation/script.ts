@@ -22,7 +22,8 @@ export class Script {
       `nodes ${plan.voterCount} spares=${plan.spareCount} seed=${plan.seed} ` +
         `election=${plan.electionTicks} heartbeat=${plan.heartbeatTicks} ` +
         `lease=${plan.leaseMs} append=${limits.appendBytesMax} inflight=${limits.inflightAppendsMax} ` +
-        `uncommitted=${limits.uncommittedBytesMax} piggyback=${piggyback}`,
+        `uncommitted=${limits.uncommittedBytesMax} piggyback=${piggyback}` +
+        (commitNotify.kind === 'push' && commitNotify.isGathered ? ' gathered=1' : ''),
       'quiet',
     );
   }
@@ -48,6 +49,10 @@ export class Script {
 
   ready(id: NodeId): void {
     this.#add(`ready ${short(id)}`);
+  }
+
+  push(id: NodeId): void {
+    this.#add(`push ${short(id)}`);
   }
 
   write(id: NodeId): void {

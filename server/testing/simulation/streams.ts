@@ -48,6 +48,8 @@ type End = { readonly host: StreamHost; readonly socket: SimulatedSocket };
 /** Before TCP repeats what was not confirmed, and how often it does. */
 const RETRANSMISSION_US = 40_000;
 const RETRANSMISSIONS_MAX = 100;
+/** As the cluster's listener has it. */
+const DIAL_TIMEOUT_US = 5_000_000;
 const HANDSHAKE_BYTES = 100;
 const NO_BYTES = Buffer.alloc(0);
 
@@ -62,21 +64,29 @@ export class Streams {
 
   dial(from: StreamHost, to: NodeId): Promise<PeerSocket> {
     return new Promise((resolve, reject) => {
+      let isSettled = false;
       const refuse = (reason: string): void => {
+        if (isSettled) return;
+        isSettled = true;
         this.counts.refused += 1;
         from.run(() => reject(new Error(`Cannot connect to ${to}: ${reason}`)));
       };
+      // A host that is paused accepts in the end, or is started anew meanwhile.
+      this.#world.queue.after(DIAL_TIMEOUT_US, () => refuse('timed out'));
       this.#carry({ from: from.id, to, bytes: HANDSHAKE_BYTES }, (hasArrived) => {
         if (!hasArrived) return refuse('timed out');
         const host = this.#world.hostOf(to);
         if (host === undefined) return refuse('refused');
         host.run(() => {
           if (this.#world.hostOf(from.id) !== from) return;
+          if (isSettled) return;
           const [here, there] = this.#connect(from, host);
           host.accept(there);
-          this.#carry({ from: to, to: from.id, bytes: HANDSHAKE_BYTES }, () =>
-            from.run(() => resolve(here)),
-          );
+          this.#carry({ from: to, to: from.id, bytes: HANDSHAKE_BYTES }, () => {
+            if (isSettled) here.destroy();
+            isSettled = true;
+            from.run(() => resolve(here));
+          });
         });
       });
     });
