@@ -5,12 +5,12 @@
  * a mutant survives.
  */
 
-import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { runMutant } from '../server/testing/simulation/mutant-run.ts';
 import { MUTANTS } from '../server/testing/simulation/mutants.ts';
+import { writeMutantTable } from './mutant-table.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const { values } = parseArgs({
@@ -32,15 +32,7 @@ for (const mutant of MUTANTS) {
   rows.push(row);
   console.log(row);
 }
-if (values.table !== undefined) writeTable(values.table);
-
-/** Replaces what stands between the marks. */
-function writeTable(path: string): void {
-  const text = readFileSync(path, 'utf8');
-  const begin = '<!-- mutants -->';
-  const end = '<!-- /mutants -->';
-  const head = '| mutant | world | seeds | noticed by |\n| --- | --- | --: | --- |';
-  const [before = ''] = text.split(begin);
-  const after = text.slice(text.indexOf(end));
-  writeFileSync(path, `${before}${begin}\n\n${head}\n${rows.join('\n')}\n\n${after}`);
+if (values.table !== undefined) {
+  const head = ['| mutant | world | seeds | noticed by |', '| --- | --- | --: | --- |'];
+  writeMutantTable(values.table, { head, rows });
 }

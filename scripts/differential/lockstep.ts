@@ -22,6 +22,7 @@ import type { NodeStatus, Oracle, OracleRequest, OracleResponse } from './oracle
 import { OurSide, voterSetsOf, type Outcome } from './our-side.ts';
 import { etcdPacket, ourPacket, type Packet } from './packet.ts';
 import { ReadBook } from './read-book.ts';
+import { checkRemoval, hasStoodAside } from './removed-leader.ts';
 import { founders, type Scenario } from './step.ts';
 
 /** Beyond it the oldest are lost. */
@@ -180,6 +181,7 @@ export class Lockstep {
     const ours = this.ours.status(number);
     let theirs = status;
     if (hasStoodAside(number, ours, theirs)) {
+      checkRemoval(number, this.ours);
       this.count('removed leader steps down');
       theirs = (await this.#ask({ op: 'restart', node: number })).status;
     }
@@ -297,8 +299,7 @@ export class Lockstep {
         return takes || term < ours.term ? undefined : 'timeoutNow at who does not follow';
       }
       case 'requestVote':
-        if (wire.isPreVote === true || ours.leader === this.theirStatus(to).leader)
-          return undefined;
+        if (term !== ours.term || ours.leader === this.theirStatus(to).leader) return undefined;
         return 'vote in a term with a forgotten leader';
       case 'requestVoteResponse':
         if (wire.isPreVote !== true || wire.granted !== true) return undefined;
@@ -314,14 +315,4 @@ export class Lockstep {
         return undefined;
     }
   }
-}
-
-/** etcd's release goes on leading a cluster that it is no voter of; restarting ends that. */
-function hasStoodAside(number: number, ours: NodeStatus, theirs: NodeStatus): boolean {
-  return (
-    theirs.role === 'leader' &&
-    ours.role === 'follower' &&
-    ours.term === theirs.term &&
-    !mayLead(ours.configuration, number)
-  );
 }

@@ -1,6 +1,6 @@
 /**
  * `npm run differential -- [--seed N] [--seeds K] [--steps S] [--minutes M] [--trace] [--shrink]
- * [--mutants [--only TEXT]]`:
+ * [--mutants [--only TEXT] [--table FILE]]`:
  * our raft core in lockstep with etcd's (Debian's `golang-etcd-server-dev`). Where that is not
  * installed it says so and ends with 0.
  *
@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 import { minimize } from '../../server/testing/simulation/shrink.ts';
+import { writeMutantTable } from '../mutant-table.ts';
 import { runConfchangeScripts } from './confchange-scripts.ts';
 import type { Tally } from './datadriven.ts';
 import { runInteractionScripts } from './interaction-scripts.ts';
@@ -37,12 +38,14 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     mutants: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
+    table: { type: 'string' },
     oracle: { type: 'string' },
   },
 });
 
 /** Enough for those that can be found at all. */
 const MUTANT_SEEDS = 300;
+const TABLE_HEAD = ['| mutant | seeds | noticed by, or why not |', '| --- | --: | --- |'];
 
 const totals = new Map<string, number>();
 const failures: { readonly seed: number; readonly key: string }[] = [];
@@ -61,7 +64,10 @@ async function buildAndCompare(): Promise<void> {
       await reportAllScripts(program);
       return await compare(program);
     }
-    runMutants(program, { seeds: Number(values.seeds ?? MUTANT_SEEDS), only: values.only });
+    const seeds = Number(values.seeds ?? MUTANT_SEEDS);
+    const { rows, missed } = runMutants(program, { seeds, only: values.only });
+    if (missed > 0) process.exitCode = 1;
+    if (values.table !== undefined) writeMutantTable(values.table, { head: TABLE_HEAD, rows });
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
