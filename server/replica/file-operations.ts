@@ -3,7 +3,6 @@
  * what fails rejects with the error of the system.
  */
 
-import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { syncPath } from '../storage/sync-path.ts';
 
@@ -28,7 +27,7 @@ export type FileOperations = {
   list(directory: string): Promise<string[]>;
   /** `a` creates what is missing, `wx` fails if it is there. */
   open(path: string, flags: 'r' | 'a' | 'wx'): Promise<OpenFile>;
-  /** All of a file, piece by piece. */
+  /** All of a file, piece by piece: each is overwritten when the next is asked for. */
   pieces(path: string): AsyncIterable<Buffer>;
   /** Replaces what has that name. */
   rename(from: string, to: string): Promise<void>;
@@ -38,12 +37,28 @@ export type FileOperations = {
   syncDirectory(path: string): Promise<void>;
 };
 
+const PIECE_BYTES = 64 * 1024;
+
 export const systemFileOperations: FileOperations = {
   makeDirectory: (path) => mkdir(path, { recursive: true, mode: 0o700 }),
   list: (directory) => readdir(directory),
   open: (path, flags) => open(path, flags, 0o600),
-  pieces: (path) => createReadStream(path),
+  pieces: readPieces,
   rename,
   remove: (path) => rm(path, { recursive: true, force: true }),
   syncDirectory: syncPath,
 };
+
+async function* readPieces(path: string): AsyncIterable<Buffer> {
+  const memory = Buffer.allocUnsafeSlow(PIECE_BYTES);
+  const file = await open(path, 'r');
+  try {
+    for (;;) {
+      const { bytesRead } = await file.read(memory, 0, PIECE_BYTES);
+      if (bytesRead === 0) return;
+      yield memory.subarray(0, bytesRead);
+    }
+  } finally {
+    await file.close();
+  }
+}

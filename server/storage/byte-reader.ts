@@ -1,17 +1,23 @@
 /**
  * Takes counted runs of bytes from a stream of chunks of any size. Only where the stream has to be
  * read is there anything to wait for: a promise for each of a million short runs would cost more
- * than all that is done with them.
+ * than all that is done with them. They are copied into memory that is used again: buffers outside
+ * the heap have V8 collect all of it, again and again, while a large state passes through.
  */
 
 import assert from 'node:assert/strict';
 
 import type { StoreStream } from './store.ts';
 
+/** To begin with; more where one run needs more. */
+const MEMORY_BYTES = 512 * 1024;
+
 export class ByteReader {
   readonly #chunks: AsyncIterator<Uint8Array>;
   readonly #observe: (bytes: Buffer) => void;
-  #bytes: Buffer = Buffer.alloc(0);
+  #memory: Buffer = Buffer.allocUnsafeSlow(MEMORY_BYTES);
+  /** What of `#memory` has been read from the stream. */
+  #bytes: Buffer = this.#memory.subarray(0, 0);
   #offset = 0;
   /** Up to where `#bytes` have been observed. */
   #observed = 0;
@@ -22,12 +28,21 @@ export class ByteReader {
     this.#observe = observe;
   }
 
-  /**
-   * Returns nothing if the next `count` bytes are at hand; otherwise a promise that resolves when
-   * they are, and rejects if the stream ends before.
-   */
-  need(count: number): Promise<void> | undefined {
-    return count <= this.#bytes.length - this.#offset ? undefined : this.#fill(count);
+  /** Whether so many bytes are at hand. */
+  has(count: number): boolean {
+    return count <= this.#bytes.length - this.#offset;
+  }
+
+  /** Reads until they are; rejects if the stream ends before. What was taken is overwritten. */
+  async need(count: number): Promise<void> {
+    while (!this.has(count)) {
+      const next = await this.#chunks.next();
+      if (next.done === true) {
+        const available = this.#bytes.length - this.#offset;
+        throw new Error(`Cannot read ${count} bytes: the stream ended after ${available}`);
+      }
+      this.#append(next.value);
+    }
   }
 
   /** They must be at hand. */
@@ -65,7 +80,7 @@ export class ByteReader {
     while (this.#offset === this.#bytes.length) {
       const next = await this.#chunks.next();
       if (next.done === true) return true;
-      this.#replace(Buffer.from(next.value));
+      this.#append(next.value);
     }
     return false;
   }
@@ -75,23 +90,20 @@ export class ByteReader {
     await this.#chunks.return?.();
   }
 
-  async #fill(count: number): Promise<void> {
-    const parts: Uint8Array[] = [this.#bytes.subarray(this.#offset)];
-    for (let available = this.#bytes.length - this.#offset; available < count;) {
-      const next = await this.#chunks.next();
-      if (next.done === true) {
-        throw new Error(`Cannot read ${count} bytes: the stream ended after ${available}`);
-      }
-      parts.push(next.value);
-      available += next.value.length;
-    }
-    this.#replace(Buffer.concat(parts));
-  }
-
-  /** By what follows all that was taken. */
-  #replace(bytes: Buffer): void {
+  /** Behind what was not taken, which moves to the front. */
+  #append(chunk: Uint8Array): void {
     this.settle();
-    this.#bytes = bytes;
+    const rest = this.#bytes.subarray(this.#offset);
+    const size = rest.length + chunk.length;
+    if (this.#memory.length < size) {
+      const larger = Buffer.allocUnsafeSlow(2 * size);
+      larger.set(rest);
+      this.#memory = larger;
+    } else {
+      this.#memory.set(rest);
+    }
+    this.#memory.set(chunk, rest.length);
+    this.#bytes = this.#memory.subarray(0, size);
     this.#offset = 0;
     this.#observed = 0;
   }

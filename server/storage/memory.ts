@@ -112,12 +112,12 @@ class MemoryStore implements Store {
 
   async importSnapshot(position: StorePosition, chunks: StoreStream): Promise<void> {
     assert(this.#applied === undefined, 'import before the last apply was published');
-    const imported: StorePair[] = [];
+    const imported = new Map<string, Buffer>();
     for await (const group of decodeSnapshot(position, chunks)) {
-      for (const pair of group) imported.push(pair);
+      for (const { key, value } of group) imported.set(key, Buffer.from(value));
     }
-    this.#keys = imported.map(({ key }) => key);
-    this.#values = new Map(imported.map(({ key, value }) => [key, Buffer.from(value)]));
+    this.#keys = [...imported.keys()];
+    this.#values = imported;
     this.#position = position;
   }
 

@@ -20,7 +20,11 @@ async function decoded(pieces: readonly Uint8Array[]): Promise<StorePair[]> {
   async function* stream(): AsyncIterable<Uint8Array> {
     yield* pieces;
   }
-  return (await collect(decodeSnapshot(AT, stream()))).flat();
+  const pairs: StorePair[] = [];
+  for await (const group of decodeSnapshot(AT, stream())) {
+    for (const { key, value } of group) pairs.push({ key, value: Buffer.from(value) });
+  }
+  return pairs;
 }
 
 const PAIRS = ['', 'x', 'value', 'v'.repeat(50)].map((text, number) => {

@@ -33,41 +33,77 @@ export async function* encodeSnapshot(
   groups: AsyncIterable<readonly StorePair[]> | Iterable<readonly StorePair[]>,
 ): StoreStream {
   const hash = createHash('sha256');
-  let parts: Uint8Array[] = [];
-  let partsBytes = 0;
-  function add(part: Uint8Array): void {
-    parts.push(part);
-    partsBytes += part.length;
-  }
-  function take(): Buffer {
-    const bytes = Buffer.concat(parts);
-    parts = [];
-    partsBytes = 0;
-    return bytes;
-  }
-  function* chunksOf(bytes: Buffer): Iterable<Buffer> {
-    hash.update(bytes);
-    for (let start = 0; start < bytes.length; start += CHUNK_BYTES_MAX) {
-      yield bytes.subarray(start, start + CHUNK_BYTES_MAX);
+  const chunk = new Chunk();
+  function* written(bytes: Uint8Array): Iterable<Buffer> {
+    for (let start = 0; start < bytes.length;) {
+      start += chunk.fill(bytes, start);
+      if (chunk.isFull) yield observed(chunk.take());
     }
+  }
+  function observed(bytes: Buffer): Buffer {
+    hash.update(bytes);
+    return bytes;
   }
 
   const positionBytes = encodePosition(position);
-  add(Buffer.concat([MAGIC, encodeLengths(positionBytes.length), positionBytes]));
+  yield* written(Buffer.concat([MAGIC, encodeLengths(positionBytes.length), positionBytes]));
   for await (const group of groups) {
     for (const { key, value } of group) {
-      add(encodePairHead(key, value.length));
-      add(value);
-      if (CHUNK_BYTES_MAX <= partsBytes) yield* chunksOf(take());
+      if (chunk.add(key, value)) continue;
+      yield* written(encodePairHead(key, value.length));
+      yield* written(value);
     }
   }
-  add(encodeLengths(0, 0));
-  yield* chunksOf(take());
+  yield* written(encodeLengths(0, 0));
+  if (!chunk.isEmpty) yield observed(chunk.take());
   yield hash.digest();
 }
 
+/** What is copied into it until it is full, so that values are needed no longer. */
+class Chunk {
+  #memory = Buffer.allocUnsafeSlow(CHUNK_BYTES_MAX);
+  #size = 0;
+
+  get isEmpty(): boolean {
+    return this.#size === 0;
+  }
+
+  get isFull(): boolean {
+    return this.#size === CHUNK_BYTES_MAX;
+  }
+
+  /** Returns whether there was room for all of it; otherwise nothing has changed. */
+  add(key: string, value: Uint8Array): boolean {
+    const keyBytesMax = 3 * key.length;
+    if (CHUNK_BYTES_MAX < this.#size + LENGTHS_BYTES + keyBytesMax + value.length) return false;
+    const keyStart = this.#size + LENGTHS_BYTES;
+    const keyBytes = this.#memory.write(key, keyStart);
+    this.#memory.writeUInt32LE(keyBytes, this.#size);
+    this.#memory.writeUInt32LE(value.length, this.#size + 4);
+    this.#memory.set(value, keyStart + keyBytes);
+    this.#size = keyStart + keyBytes + value.length;
+    return true;
+  }
+
+  /** Returns how many of the bytes from `start` on it took. */
+  fill(bytes: Uint8Array, start: number): number {
+    const count = Math.min(bytes.length - start, CHUNK_BYTES_MAX - this.#size);
+    this.#memory.set(bytes.subarray(start, start + count), this.#size);
+    this.#size += count;
+    return count;
+  }
+
+  take(): Buffer {
+    const bytes = this.#memory.subarray(0, this.#size);
+    this.#memory = Buffer.allocUnsafeSlow(CHUNK_BYTES_MAX);
+    this.#size = 0;
+    return bytes;
+  }
+}
+
 /**
- * Decodes groups of pairs, some `CHUNK_BYTES_MAX` each. Throws if the stream is not whole and
+ * Decodes groups of pairs, some `CHUNK_BYTES_MAX` each, whose values are overwritten when the next
+ * group is asked for. Throws if the stream is not whole and
  * undamaged, or belongs to another position; the last fault can show only at the end.
  */
 export async function* decodeSnapshot(
@@ -123,27 +159,26 @@ async function readHead(reader: ByteReader, position: StorePosition): Promise<vo
 
 async function* readPairs(reader: ByteReader): AsyncIterable<StorePair[]> {
   let group: StorePair[] = [];
-  let groupBytes = 0;
   let previousKey = '';
   for (;;) {
-    const lengths = reader.need(LENGTHS_BYTES);
-    if (lengths !== undefined) await lengths;
+    if (!reader.has(LENGTHS_BYTES)) {
+      yield group;
+      group = [];
+      await reader.need(LENGTHS_BYTES);
+    }
     const keyBytes = checkedLength(reader.takeU32(), KEY_BYTES_MAX);
     const valueBytes = checkedLength(reader.takeU32(), ENTRY_BYTES_MAX);
     if (keyBytes === 0) break;
-    const pair = reader.need(keyBytes + valueBytes);
-    if (pair !== undefined) await pair;
+    if (!reader.has(keyBytes + valueBytes)) {
+      yield group;
+      group = [];
+      await reader.need(keyBytes + valueBytes);
+    }
     const key = reader.take(keyBytes).toString('utf8');
     const value = reader.take(valueBytes);
     if (compareKeys(key, previousKey) <= 0) throw fault('its keys do not ascend');
     previousKey = key;
     group.push({ key, value });
-    groupBytes += keyBytes + valueBytes;
-    if (CHUNK_BYTES_MAX <= groupBytes) {
-      yield group;
-      group = [];
-      groupBytes = 0;
-    }
   }
   yield group;
 }
