@@ -20,7 +20,7 @@ export class CatchUpHold {
     this.#bytesMax = bytesMax;
   }
 
-  /** A snapshot of `index` is on its way, perhaps not for the first time. */
+  /** A snapshot of `index` is on its way or will be built, perhaps not for the first time. */
   begin(id: NodeId, index: number): void {
     if (this.#heldIndexes.size === 0) this.#heldBytes = 0;
     this.#heldIndexes.set(id, index);

@@ -273,7 +273,7 @@ export class Session implements RunningRaft {
       bytesPerSecond: settings.snapshotBytesPerSecond,
       firstIndex: () => this.#raft.status().firstIndex,
       dial: (to) => this.#transport.dial(to, 'snapshot'),
-      onStart: (id, index) => this.#hold.begin(id, index),
+      hold: (id, index) => this.#hold.begin(id, index),
       onDone: (id, isComplete) => this.#enqueue({ kind: 'snapshotSent', id, isComplete }),
     });
   }

@@ -54,8 +54,8 @@ export function replicaSettings(performanceMultiplier = 1): ReplicaSettings {
     appendBytesMax: MIB,
     inflightAppendsMax: 256,
     snapshotBytesMax: 16 * 1024 * MIB,
-    // A gigabyte in a quarter of a minute, and half of what one thread can encrypt is left.
-    snapshotBytesPerSecond: 64 * MIB,
+    // A gigabyte in half a minute; at twice that, writes that share the disk wait twice as long.
+    snapshotBytesPerSecond: 32 * MIB,
     autopilot: DEFAULT_AUTOPILOT,
   };
 }

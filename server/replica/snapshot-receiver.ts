@@ -43,7 +43,7 @@ export type SnapshotReceiverOptions = {
 };
 
 /** All at once at the end, and whoever shares the disk would wait for hundreds of milliseconds. */
-const SYNC_BYTES = 1024 * 1024;
+const SYNC_BYTES = 512 * 1024;
 
 type Offer = { readonly message: InstallSnapshot; readonly manifest: SnapshotManifest };
 

@@ -38,8 +38,8 @@ export type SnapshotSenderOptions = {
   /** Where this node's log begins. */
   firstIndex(): number;
   dial(to: NodeId): Promise<PeerSocket>;
-  /** A snapshot of `index` is about to be sent: the follower will go on from there. */
-  onStart(to: NodeId, index: number): void;
+  /** The follower will need what comes after `index`; for one follower the last call counts. */
+  hold(to: NodeId, index: number): void;
   onDone(to: NodeId, isComplete: boolean): void;
 };
 
@@ -135,13 +135,15 @@ export class SnapshotSender {
   }
 
   async #transfer(transfer: Transfer): Promise<void> {
-    const { clock, builder, firstIndex, onStart, dial, logger } = this.#options;
+    const { clock, builder, firstIndex, hold, dial, logger } = this.#options;
     const { to } = transfer.message;
+    // While the file is built, too: else a log that moves fast begins behind it when it is whole.
+    hold(to, firstIndex() - 1);
     const lease = await builder.lease(firstIndex);
     try {
       const index = lease.snapshot.lastIncludedIndex;
       if (transfer.isAborted) throw new Error('the transfer was called off');
-      onStart(to, index);
+      hold(to, index);
       const socket = await dial(to);
       transfer.socket = socket;
       if (transfer.isAborted) socket.destroy();

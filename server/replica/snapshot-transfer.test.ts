@@ -117,11 +117,11 @@ function sender(
 ): {
   sender: SnapshotSender;
   done(count: number): Promise<string[]>;
-  started: string[];
+  held: readonly string[];
   finished: readonly string[];
 } {
   const { node = 1, firstIndex = 1, bytesPerSecond = 0 } = options;
-  const [finished, started]: [string[], string[]] = [[], []];
+  const [finished, held]: [string[], string[]] = [[], []];
   let wake = (): void => undefined;
   const made = new SnapshotSender({
     ...{ ...snapshotHost, builder, logger, bytesPerSecond, firstIndex: () => firstIndex },
@@ -131,7 +131,7 @@ function sender(
       socket.write(Buffer.from([node]));
       return socket;
     },
-    onStart: (to) => started.push(to),
+    hold: (to, index) => held.push(`${to} ${index}`),
     onDone: (to, isComplete) => {
       finished.push(`${to} ${isComplete ? 'ok' : 'failed'}`);
       wake();
@@ -142,7 +142,7 @@ function sender(
     while (finished.length < count) await new Promise<void>((resolve) => (wake = resolve));
     return finished;
   };
-  return { sender: made, done, started, finished };
+  return { sender: made, done, held, finished };
 }
 
 function announcement(to: string, term = 1, from = 'n1'): InstallSnapshot {
@@ -162,7 +162,7 @@ test('a snapshot is built once for all, and few are sent at a time', async () =>
   const followers = Object.fromEntries(
     await Promise.all(['n2', 'n3', 'n4', 'n5'].map(async (id) => [id, await follower(id)])),
   ) as Record<string, Follower>;
-  const { sender: leader, done, started } = sender(followers);
+  const { sender: leader, done, held } = sender(followers);
   let most = 0;
   const connected = (): number =>
     Object.values(followers).filter(({ sockets, installed }) => sockets.length > installed.length)
@@ -175,7 +175,10 @@ test('a snapshot is built once for all, and few are sent at a time', async () =>
     leader.send(announcement(to));
   }
   expect((await done(4)).toSorted()).toEqual(['n2 ok', 'n3 ok', 'n4 ok', 'n5 ok']);
-  expect(started).toHaveLength(4);
+  // From where the log begins while the file is built, then from the file on.
+  for (const to of Object.keys(followers)) {
+    expect(held.filter((each) => each.startsWith(to))).toEqual([`${to} 0`, `${to} 10`]);
+  }
   expect(builder.statistics().count).toBe(1);
   expect(most).toBe(SENDS_MAX);
   const bytes = await exported();

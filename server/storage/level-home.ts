@@ -32,6 +32,12 @@ const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024;
 
 export type LevelOptions = { readonly cacheBytes?: number };
 
+/**
+ * Of tables while a database is built: LevelDB syncs each of them at once, and what shares the disk
+ * waits for four megabytes, its default, for ten milliseconds.
+ */
+const IMPORT_TABLE_BYTES = 1024 * 1024;
+
 /** The moments of an import between which a crash makes a difference. */
 export type ImportStep =
   'began' | 'wroteGroup' | 'wroteAll' | 'closed' | 'synced' | 'switched' | 'opened' | 'removedOld';
@@ -191,7 +197,11 @@ export class LevelHome {
   /** Builds a durable database from a snapshot. */
   async #build(name: string, position: StorePosition, chunks: StoreStream): Promise<void> {
     const directory = this.#directory;
-    const level = await openLevel(join(directory, name), { ...this.#options, create: true });
+    const level = await openLevel(join(directory, name), {
+      ...this.#options,
+      create: true,
+      writeBufferBytes: IMPORT_TABLE_BYTES,
+    });
     this.#reached('began');
     try {
       for await (const pairs of decodeSnapshot(position, chunks)) {
@@ -239,7 +249,7 @@ export async function readPosition(level: Level): Promise<StorePosition> {
 
 export async function openLevel(
   path: string,
-  options: LevelOptions & { create: boolean },
+  options: LevelOptions & { create: boolean; writeBufferBytes?: number },
 ): Promise<Level> {
   const level: Level = new ClassicLevel<string, Buffer>(path, {
     keyEncoding: 'utf8',
@@ -248,6 +258,7 @@ export async function openLevel(
     compression: false,
     cacheSize: options.cacheBytes ?? CACHE_BYTES_DEFAULT,
     createIfMissing: options.create,
+    ...(options.writeBufferBytes !== undefined && { writeBufferSize: options.writeBufferBytes }),
   });
   await level.open();
   return level;

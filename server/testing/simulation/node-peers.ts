@@ -194,7 +194,7 @@ export class NodePeers {
       builder: { lease: (firstIndex) => this.#lease(firstIndex) },
       firstIndex: () => this.#port.status().firstIndex,
       dial: (to) => this.#transport.dial(to, 'snapshot'),
-      onStart: (to, index) => {
+      hold: (to, index) => {
         this.hold.begin(to, index);
         const [message, snapshot] = [this.#sending.get(to), this.#built.get(index)];
         if (message !== undefined && snapshot !== undefined) {
