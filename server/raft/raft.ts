@@ -88,6 +88,8 @@ export type RaftStatus = {
   readonly durableIndex: number;
   readonly configuration: Configuration;
   readonly transferTarget: NodeId | null;
+  /** By the time that it was last told, this leader may answer reads alone. */
+  readonly hasLease: boolean;
   readonly freshness: Freshness | undefined;
   /** Every server of the configuration, on the leader; empty elsewhere. */
   readonly progress: ReadonlyMap<NodeId, ProgressStatus>;
@@ -328,9 +330,8 @@ export class Raft {
 
   ready(): Ready {
     this.#replication?.flush();
-    const { messages, messagesAfterAppend } = this.#outbox.take(
-      !this.#writer.hasToWrite && !this.#log.isWriting,
-    );
+    const isAllDurable = !this.#writer.hasToWrite && !this.#log.isWriting;
+    const { messages, messagesAfterAppend } = this.#outbox.take(isAllDurable);
     const committedEntries = this.#log.takeCommitted();
     for (const { kind, index, command } of committedEntries) {
       if (kind !== 'configuration') continue;
@@ -391,6 +392,7 @@ export class Raft {
       durableIndex: this.#log.durableIndex,
       configuration: this.#configuration,
       transferTarget: this.#replication?.transferTarget ?? null,
+      hasLease: this.#replication?.readIndex.hasLease ?? false,
       freshness: this.#reads.freshness,
       progress: this.#replication?.progressStatus() ?? new Map(),
     };

@@ -108,7 +108,7 @@ export class ReadIndex {
     const index = this.#log.commitIndex;
     const proves = (voter: NodeId): boolean => voter === this.#id || voter === question.from;
     const isProved = question.from !== this.#id && this.#isQuorum(proves);
-    if (isProved || this.#isLeaseValid()) this.#confirm(question, index);
+    if (isProved || this.hasLease) this.#confirm(question, index);
     else this.#unconfirmed.push({ question, index, round: this.#rounds.last + 1 });
   }
 
@@ -132,7 +132,7 @@ export class ReadIndex {
     this.#rounds.answer(from, round);
     const answers = this.#answers.get(from) ?? [];
     if (!this.#isTermCommitted() || ANSWERS_MAX <= answers.length) return;
-    const confirmedBy = this.#isLeaseValid() ? this.#rounds.confirmed : this.#rounds.last + 1;
+    const confirmedBy = this.hasLease ? this.#rounds.confirmed : this.#rounds.last + 1;
     answers.push({ round, index: this.#log.commitIndex, confirmedBy });
     this.#answers.set(from, answers);
   }
@@ -159,7 +159,7 @@ export class ReadIndex {
     return { freshRound: answer.round, freshIndex: answer.index };
   }
 
-  #isLeaseValid(): boolean {
+  get hasLease(): boolean {
     if (this.#leaseMs === 0 || this.#isLeaseForbidden) return false;
     return this.#reads.nowMs < this.#rounds.confirmedSentMs + this.#leaseMs;
   }

@@ -60,6 +60,7 @@ function observe(
     durableIndex: LAST_INDEX,
     configuration: { servers },
     transferTarget: null,
+    hasLease: false,
     freshness: undefined,
     progress,
   };

@@ -38,6 +38,7 @@ const STATUS: RaftStatus = {
   durableIndex: 1,
   configuration: A,
   transferTarget: null,
+  hasLease: false,
   freshness: undefined,
   progress: new Map(),
 };

@@ -231,6 +231,7 @@ class CoreWorld {
     if (node.raft.isCommitHeld) this.#scheduleReady(member);
     const status = node.raft.status();
     this.#reads.onFreshness(node.id, status.freshness);
+    this.#checker.checkLease(status);
     this.#trace.event(this.#queue, node.id, status);
     if (!node.raft.hasReady()) return this.#checker.onChange(node, status);
     const mustCheckNow = status.commitIndex !== commitIndex || status.role !== role;

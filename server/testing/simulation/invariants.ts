@@ -18,7 +18,7 @@ export const INVARIANTS = {
   I12: 'a leader has the durable votes of a majority of the voters, and of them alone',
   I13: 'what a core holds and calls durable is what storage was given and holds',
   I14: 'a read shows what its consistency level promises',
-  I15: 'a leader that no majority answers does not go on leading; leases do not overlap',
+  I15: 'a leader that no majority answers does not go on leading; nobody else leads in its lease',
   I16: 'progress: match < next, appends within their window and their size',
   I17: 'queues and bytes under way stay below their limits',
   I18: 'a restarted state machine holds an exact prefix of what was committed',

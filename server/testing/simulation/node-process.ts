@@ -248,7 +248,10 @@ export class NodeProcess {
         limits,
       },
       {
-        onStep: (status) => checker.safety.onStep(this, status),
+        onStep: (status) => {
+          checker.safety.onStep(this, status);
+          checker.safety.checkLease(status);
+        },
         onTick: (status) => this.#world.onTick(status),
         onMessage: (before, message, after) => this.#world.onMessage(before, message, after),
         onReady: (ready) => {

@@ -34,6 +34,7 @@ function fake(id: NodeId): Fake {
     durableIndex: 0,
     configuration: { servers: SERVERS },
     transferTarget: null,
+    hasLease: false,
     freshness: undefined,
     progress: new Map(),
   };
@@ -344,6 +345,17 @@ const BREACHES: readonly (readonly [InvariantId, string, (trio: Trio) => void])[
       for (let tick = 0; tick < 20; tick += 1) {
         trio.checker.contact.onTick('n1', trio.node('n1').status);
       }
+    },
+  ],
+  [
+    'I15',
+    'a lease that outlives an election',
+    (trio) => {
+      trio.change('n1', { hasLease: true });
+      trio.checker.checkLease(trio.node('n1').status);
+      trio.vote(2, 'n2');
+      trio.lead('n2', 2);
+      trio.checker.checkLease(trio.node('n1').status);
     },
   ],
   [

@@ -91,6 +91,7 @@ export class SafetyChecker {
   readonly #serials = new Set<string>();
   electionCount = 0;
   termMax = 0;
+  #electedTermMax = 0;
 
   constructor(nodes: ReadonlyMap<NodeId, ObservedNode>, options: CheckerOptions) {
     this.#nodes = nodes;
@@ -365,12 +366,20 @@ export class SafetyChecker {
     }
   }
 
+  /** In the turn of an input, of which the core knows the time. */
+  checkLease({ hasLease, currentTerm }: RaftStatus): void {
+    if (!hasLease) return;
+    const isAlone = this.#electedTermMax <= currentTerm;
+    this.ledger.check('I15', isAlone, 'a lease is believed in while another leads');
+  }
+
   #onElected(node: ObservedNode, status: RaftStatus, { campaign }: Watermark): void {
     const { currentTerm } = status;
     const isOfTerm = campaign?.term === currentTerm;
     const configuration = isOfTerm ? campaign.configuration : status.configuration;
     this.#checkLeader(currentTerm, node.id);
     this.electionCount += 1;
+    this.#electedTermMax = Math.max(this.#electedTermMax, currentTerm);
     this.contact.onElected(node.id);
     const isElected = isMajority(configuration, (voter) => {
       const hardState = this.#nodes.get(voter)?.hardState;
