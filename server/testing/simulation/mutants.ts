@@ -309,7 +309,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'reads are confirmed without a round',
     file: 'raft/read-index.js',
-    find: 'if (isProved || this.#isLeaseValid())',
+    find: 'if (isProved || this.hasLease)',
     replace: 'if (true)',
     world: 'core',
   },
