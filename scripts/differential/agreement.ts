@@ -29,7 +29,7 @@ export type Difference =
   | 'vote in a term with a forgotten leader'
   | 'proposal beside a joint configuration'
   | 'proposal during a transfer'
-  | 'configuration before the first commit'
+  | 'configuration that must wait'
   | 'snapshot of a state in between';
 
 export type Count = (difference: Difference) => void;

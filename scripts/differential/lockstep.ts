@@ -28,7 +28,6 @@ import { founders, type Scenario } from './step.ts';
 /** Beyond it the oldest are lost. */
 const IN_FLIGHT_MAX = 300;
 
-export type Coverage = Record<string, number>;
 /** What of the withheld is given to ours, which must be as before. */
 const CHANGES_NOTHING: ReadonlySet<Difference> = new Set([
   'stale consent to a pre-vote',
@@ -36,6 +35,7 @@ const CHANGES_NOTHING: ReadonlySet<Difference> = new Set([
   'refusal of a question',
 ]);
 
+export type Coverage = Record<string, number>;
 type Request = Omit<OracleRequest, 'node'>;
 
 export class Lockstep {

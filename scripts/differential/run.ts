@@ -4,9 +4,15 @@ import { planChange, type Transition } from '../../server/raft/configuration.ts'
 import type { Configuration } from '../../server/raft/message.ts';
 import type { Random } from '../../server/testing/random.ts';
 import { Random as Stream } from '../../server/testing/random.ts';
-import { Disagreement } from './agreement.ts';
+import { Disagreement, mayLead } from './agreement.ts';
 import { changesOf } from './changes.ts';
-import { isChanging, isHandingOver, willLeaveJoint } from './guards.ts';
+import {
+  isChanging,
+  isHandingOver,
+  mustTakeCommands,
+  mustTakeConfigurations,
+  willLeaveJoint,
+} from './guards.ts';
 import { Lockstep } from './lockstep.ts';
 import { idOf, serverOf } from './message.ts';
 import type { Oracle } from './oracle.ts';
@@ -156,9 +162,12 @@ async function propose(lockstep: Lockstep, number: number, text: string): Promis
   if (isHandingOver(lockstep, number)) return lockstep.count('proposal during a transfer');
   if (willLeaveJoint(lockstep, number))
     return lockstep.count('proposal beside a joint configuration');
-  await lockstep.both(number, { op: 'propose', text }, (node) => {
+  const isTaken = await lockstep.both(number, { op: 'propose', text }, (node) => {
     return node.raft.propose([new TextEncoder().encode(text)]).kind === 'accepted';
   });
+  if (!isTaken && mustTakeCommands(lockstep, number)) {
+    throw new Disagreement(`only our node ${number} refuses a proposal`);
+  }
 }
 
 async function read(lockstep: Lockstep, number: number, id: number): Promise<void> {
@@ -181,8 +190,12 @@ async function configure(lockstep: Lockstep, number: number, random: Random): Pr
   const isDone = await lockstep.both(number, { op: 'configure', ...request }, (node) => {
     return node.raft.proposeConfiguration(target, transition).kind === 'accepted';
   });
-  if (isDone) lockstep.cover('configurations proposed');
-  else if (plan.kind === 'next') lockstep.count('configuration before the first commit');
+  if (isDone) return lockstep.cover('configurations proposed');
+  if (plan.kind === 'refused') return;
+  if (mustTakeConfigurations(lockstep, number)) {
+    throw new Disagreement(`only our node ${number} refuses a configuration`);
+  }
+  lockstep.count('configuration that must wait');
 }
 
 /** Some other configuration; of a joint one, its end. */
@@ -222,7 +235,11 @@ async function transfer(lockstep: Lockstep, number: number, to: number): Promise
   const isDone = await lockstep.both(number, { op: 'transfer', peer: to }, (node) =>
     node.raft.transferLeadership(idOf(to)),
   );
-  if (isDone) lockstep.cover('transfers');
+  if (isDone) return lockstep.cover('transfers');
+  const { configuration } = lockstep.theirStatus(number);
+  if (to !== number && mustTakeCommands(lockstep, number) && mayLead(configuration, to)) {
+    throw new Disagreement(`only our node ${number} refuses a transfer`);
+  }
 }
 
 async function drop(lockstep: Lockstep, random: Random): Promise<void> {
