@@ -225,3 +225,11 @@ async function untilWriting(member: ClusterMember, condition: () => boolean): Pr
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
+
+test('settings of autopilot that are changed side by side are all changed', async () => {
+  const cluster = await formed(1);
+  const { replication } = (await cluster.leader()).replica;
+  const changes = [{ minQuorum: 3 }, { maxTrailingLogs: 77 }, { lastContactThresholdMs: 7_000 }];
+  await Promise.all(changes.map((change) => replication.setAutopilotConfiguration(change)));
+  expect(replication.autopilotConfiguration()).toMatchObject(Object.assign({}, ...changes));
+});

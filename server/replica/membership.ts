@@ -125,10 +125,18 @@ export class Membership {
     return { ...this.#options.settings.autopilot, ...this.#storedAutopilot() };
   }
 
+  /** Of changes that are made side by side, none undoes what another one names. */
   async setAutopilotConfiguration(change: Partial<AutopilotConfiguration>): Promise<void> {
-    const text = JSON.stringify({ ...this.#storedAutopilot(), ...change });
-    const value = new TextEncoder().encode(text);
-    await this.#options.physical.write([{ kind: 'put', key: AUTOPILOT_KEY, value }]);
+    const { physical } = this.#options;
+    const key = AUTOPILOT_KEY;
+    // Whoever was faster has changed something: it ends.
+    for (;;) {
+      const text = JSON.stringify({ ...this.#storedAutopilot(), ...change });
+      const reads = [{ key, value: physical.get(key) }];
+      const operations = [{ kind: 'put' as const, key, value: new TextEncoder().encode(text) }];
+      const outcome = await physical.commit({ reads, lists: [], operations });
+      if (outcome.kind !== 'conflict') return;
+    }
   }
 
   /** Called after each turn. */
