@@ -69,3 +69,18 @@ export function standbyPleaseForwardError(): ServerError {
 export function isServerError(error: unknown, code: ErrorCode): error is ServerError {
   return error instanceof ServerError && error.code === code;
 }
+
+/** How OpenBao prints an error that a backend returns without a response (go-multierror). */
+export function asMultierror(message: string): string {
+  return `1 error occurred:\n\t* ${message}\n\n`;
+}
+
+/** `logical.ErrUnsupportedOperation` of a backend: the path is there, but not for that. */
+export function unsupportedOperationError(): ServerError {
+  return new ServerError('unsupported-operation', asMultierror('unsupported operation'));
+}
+
+/** `logical.ErrUnsupportedPath` of a backend. */
+export function unsupportedPathError(): ServerError {
+  return new ServerError('unsupported-path', asMultierror('unsupported path'));
+}

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { asMultierror } from '../errors.ts';
 import { createCubbyhole } from './cubbyhole.ts';
 import { createMemoryView, logicalRequest, sender, serviceToken } from './testing/memory-view.ts';
 
@@ -53,7 +54,7 @@ describe('refusals', () => {
     ['update', '', { x: 1 }, OWN, 'invalid-request', 'missing path'],
     ['update', 'a', {}, OWN, 'invalid-request', 'missing data fields'],
     ['update', 'a/', { x: 1 }, OWN, 'invalid-request', "cannot write to a path ending in '/'"],
-    ['scan', '', {}, OWN, 'unsupported-operation', 'unsupported operation'],
+    ['scan', '', {}, OWN, 'unsupported-operation', asMultierror('unsupported operation')],
     ['read', 'a', {}, { token: undefined }, 'permission-denied', 'permission denied'],
     [
       'read',

@@ -6,7 +6,7 @@
 
 import { createHash } from 'node:crypto';
 import type { Backend, LogicalRequest, LogicalResponse, View } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import { ServerError, unsupportedOperationError } from '../errors.ts';
 import { encodeJson, invalidRequest } from './fields.ts';
 import { checkSecretPath, directoryOf, listResponse, pageOf, scanKeys } from './listing.ts';
 
@@ -32,7 +32,7 @@ export function createCubbyhole(): Backend {
             await request.view.list(prefix + directoryOf(request.path), pageOf(request.data)),
           );
         default:
-          throw new ServerError('unsupported-operation', 'unsupported operation');
+          throw unsupportedOperationError();
       }
     },
     isOneTransaction: () => true,

@@ -11,7 +11,7 @@
 
 import assert from 'node:assert/strict';
 import type { Backend, LogicalRequest, LogicalResponse } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import { unsupportedOperationError } from '../errors.ts';
 import { parseDurationSeconds } from '../duration.ts';
 import { encodeJson, invalidRequest, ownField } from './fields.ts';
 import {
@@ -46,7 +46,7 @@ export function createKvV1(): Backend {
         case 'scan':
           return scan(request);
         default:
-          throw new ServerError('unsupported-operation', 'unsupported operation');
+          throw unsupportedOperationError();
       }
     },
     isOneTransaction: () => true,

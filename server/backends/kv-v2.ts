@@ -17,7 +17,7 @@ import type {
   Operation,
   Transaction,
 } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import { unsupportedOperationError } from '../errors.ts';
 import { formatDuration } from '../duration.ts';
 import { booleanField, countField, signedDurationField } from './fields.ts';
 import { KeyLock } from './key-lock.ts';
@@ -102,7 +102,7 @@ export function createKvV2(clock: Clock): Backend {
       if (handlers === undefined) return invalidPath(request);
       const handler = handlers[request.operation];
       if (handler === undefined) {
-        throw new ServerError('unsupported-operation', 'unsupported operation');
+        throw unsupportedOperationError();
       }
       return handler({ request, path: path ?? '', clock, locks });
     },

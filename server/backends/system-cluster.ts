@@ -4,7 +4,7 @@
  */
 
 import type { LogicalResponse } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import { unsupportedPathError } from '../errors.ts';
 import { formatTime } from '../duration.ts';
 import { stringField } from './fields.ts';
 import { listResponse, scanResponse } from './listing.ts';
@@ -22,6 +22,7 @@ export async function readHaStatus({ ports }: SystemRequest): Promise<LogicalRes
         active_node: node.isActive,
         last_echo: node.lastEcho,
         version: node.version,
+        upgrade_version: node.version,
       })),
     },
   };
@@ -62,7 +63,7 @@ export function hostInfo({ ports }: SystemRequest): LogicalResponse {
 
 export async function stateHash({ ports }: SystemRequest): Promise<LogicalResponse> {
   if (ports.stateHash === undefined) {
-    throw new ServerError('unsupported-path', 'unsupported path');
+    throw unsupportedPathError();
   }
   const { index, hash } = await ports.stateHash();
   return { data: { index, hash } };

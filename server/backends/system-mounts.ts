@@ -142,8 +142,12 @@ export function tuneMount(kind: MountTableKind): SystemHandler {
   };
 }
 
+/** Mounted by the server itself: no plugins, so that nothing is said of their future. */
+const BUILT_IN_TYPES = new Set(['cubbyhole', 'system', 'token']);
+
 /** How OpenBao describes a mount (logical_system.go mountInfo). */
 export function mountInfo(mount: MountDescription): JsonObject {
+  const isBuiltIn = BUILT_IN_TYPES.has(mount.type);
   return {
     type: mount.type,
     description: mount.description,
@@ -151,12 +155,12 @@ export function mountInfo(mount: MountDescription): JsonObject {
     local: mount.local,
     seal_wrap: mount.sealWrap,
     external_entropy_access: mount.externalEntropyAccess,
-    options: Object.keys(mount.options).length === 0 ? null : mount.options,
+    options: isBuiltIn ? null : mount.options,
     uuid: mount.uuid,
     plugin_version: '',
     running_plugin_version: '',
     running_sha256: '',
-    deprecation_status: 'supported',
+    ...(isBuiltIn ? {} : { deprecation_status: 'supported' }),
     config: {
       default_lease_ttl: mount.defaultLeaseTtlSeconds,
       max_lease_ttl: mount.maxLeaseTtlSeconds,

@@ -141,7 +141,7 @@ describe('autopilot/configuration', () => {
 
   test.each<[JsonObject, string]>([
     [{ cleanup_dead_servers: true }, 'min_quorum must be set'],
-    [{ cleanup_dead_servers: true, min_quorum: 2 }, 'min_quorum: 2'],
+    [{ cleanup_dead_servers: true, min_quorum: 2 }, 'min_quorum: 0x2'],
     [
       { cleanup_dead_servers: true, min_quorum: 3, dead_server_last_contact_threshold: '59s' },
       'less than 1m',
@@ -164,7 +164,9 @@ describe('autopilot/configuration', () => {
   test('what would be wrong with what is set already is refused too', async () => {
     const autopilotConfiguration = { cleanupDeadServers: true, minQuorum: 3 };
     const { send } = createSystemNode({ autopilotConfiguration });
-    await expect(send('update', CONFIGURATION, { min_quorum: 1 })).rejects.toThrow('min_quorum: 1');
+    await expect(send('update', CONFIGURATION, { min_quorum: 1 })).rejects.toThrow(
+      'min_quorum: 0x1',
+    );
   });
 });
 

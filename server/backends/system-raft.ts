@@ -3,6 +3,7 @@
 import type { JsonObject, LogicalResponse } from '../core/backend.ts';
 import type { AutopilotConfiguration, AutopilotServer } from '../core/ports.ts';
 import { formatDuration, formatTime } from '../duration.ts';
+import { ServerError, asMultierror, isServerError } from '../errors.ts';
 import { booleanField, countField, durationField, invalidRequest, stringField } from './fields.ts';
 import type { SystemRequest } from './system-ports.ts';
 
@@ -32,15 +33,25 @@ export function raftConfiguration({ ports }: SystemRequest): LogicalResponse {
 
 export async function removePeer(system: SystemRequest): Promise<undefined> {
   const nodeId = nodeIdOf(system);
-  await system.ports.raft.removeServer(nodeId);
+  await asOpenBaoRefuses(system.ports.raft.removeServer(nodeId));
+}
+
+/** What its raft refuses OpenBao returns as an error without a response. */
+async function asOpenBaoRefuses(change: Promise<void>): Promise<void> {
+  try {
+    await change;
+  } catch (error) {
+    if (!isServerError(error, 'refused')) throw error;
+    throw new ServerError('refused', asMultierror(error.message), { cause: error });
+  }
 }
 
 export async function promotePeer(system: SystemRequest): Promise<undefined> {
-  await system.ports.raft.promoteServer(nodeIdOf(system));
+  await asOpenBaoRefuses(system.ports.raft.promoteServer(nodeIdOf(system)));
 }
 
 export async function demotePeer(system: SystemRequest): Promise<undefined> {
-  await system.ports.raft.demoteServer(nodeIdOf(system));
+  await asOpenBaoRefuses(system.ports.raft.demoteServer(nodeIdOf(system)));
 }
 
 /** Without a state OpenBao answers as for what does not exist. */
@@ -116,7 +127,7 @@ export async function writeAutopilotConfiguration({
   if (cleanupDeadServers && minQuorum < MIN_QUORUM_MIN) {
     throw invalidRequest(
       'min_quorum must be set when cleanup_dead_servers is set and it should at least be 3; ' +
-        `cleanup_dead_servers: true, min_quorum: ${minQuorum}`,
+        `cleanup_dead_servers: true, min_quorum: 0x${minQuorum.toString(16)}`,
     );
   }
   if (cleanupDeadServers && deadServerLastContactThresholdMs < DEAD_SERVER_THRESHOLD_MS_MIN) {
@@ -153,7 +164,7 @@ export async function createChallenge(system: SystemRequest): Promise<LogicalRes
 
 export async function answerChallenge(system: SystemRequest): Promise<LogicalResponse> {
   const { data } = system.request;
-  const nodeId = nodeIdOf(system);
+  const nodeId = nodeIdOf(system, 'no server_id provided');
   const answer = stringField(data, 'answer') ?? '';
   if (answer === '') throw invalidRequest('no answer provided');
   const clusterAddress = stringField(data, 'cluster_addr') ?? '';
@@ -168,10 +179,9 @@ export async function answerChallenge(system: SystemRequest): Promise<LogicalRes
   return { data: await system.ports.raft.answer({ ...claim, answer }) };
 }
 
-/** OpenBao calls it `server_id`. */
-function nodeIdOf({ request }: SystemRequest): string {
-  const nodeId = stringField(request.data, 'server_id') ?? stringField(request.data, 'node_id');
-  if (nodeId === undefined || nodeId === '') throw invalidRequest('no server id provided');
+function nodeIdOf({ request }: SystemRequest, complaint = 'no server id provided'): string {
+  const nodeId = stringField(request.data, 'server_id');
+  if (nodeId === undefined || nodeId === '') throw invalidRequest(complaint);
   if (Buffer.byteLength(nodeId) > NODE_ID_BYTES_MAX) {
     throw invalidRequest('server id exceeds max length');
   }

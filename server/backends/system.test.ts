@@ -73,7 +73,7 @@ describe('internal/ui/mounts', () => {
     mounts.push(mount({ kind: 'auth', path: 'userpass/', type: 'userpass', ...listed }));
     expect((await send('read', 'internal/ui/mounts', {}, NO_TOKEN))?.data).toEqual({
       secret: {},
-      auth: { 'userpass/': { type: 'userpass', description: 'd', options: null } },
+      auth: { 'userpass/': { type: 'userpass', description: 'd', options: {} } },
     });
   });
 
@@ -149,6 +149,7 @@ describe('the cluster', () => {
             active_node: true,
             last_echo: null,
             version: '0.1.0',
+            upgrade_version: '0.1.0',
           },
         ],
       },
@@ -198,15 +199,14 @@ describe('the cluster', () => {
     const { send } = createSystemNode();
     const instance = '0123456789abcdef'.repeat(2);
     const answer = { answer: 'YWJj', cluster_addr: '127.0.0.1:3', instance };
-    for (const node of [{ server_id: 'n' }, { node_id: 'n' }]) {
-      const challenge = await send('update', 'storage/raft/bootstrap/challenge', node, NO_TOKEN);
-      expect(challenge).toEqual({ data: { challenge: 'n' } });
-      const address = { clusterAddress: '127.0.0.1:3', instance };
-      const given = { nodeId: 'n', ...address, answer: 'YWJj', nonVoter: false };
-      expect(
-        await send('update', 'storage/raft/bootstrap/answer', { ...node, ...answer }, NO_TOKEN),
-      ).toEqual({ data: { given } });
-    }
+    const node = { server_id: 'n' };
+    const challenge = await send('update', 'storage/raft/bootstrap/challenge', node, NO_TOKEN);
+    expect(challenge).toEqual({ data: { challenge: 'n' } });
+    const address = { clusterAddress: '127.0.0.1:3', instance };
+    const given = { nodeId: 'n', ...address, answer: 'YWJj', nonVoter: false };
+    expect(
+      await send('update', 'storage/raft/bootstrap/answer', { ...node, ...answer }, NO_TOKEN),
+    ).toEqual({ data: { given } });
   });
 
   test.each<[string, JsonObject, string]>([
@@ -216,6 +216,7 @@ describe('the cluster', () => {
       { server_id: 'n'.repeat(16_385) },
       'server id exceeds max length',
     ],
+    ['storage/raft/bootstrap/answer', { node_id: 'n' }, 'no server_id provided'],
     ['storage/raft/bootstrap/answer', { server_id: 'n' }, 'no answer provided'],
     [
       'storage/raft/bootstrap/answer',
@@ -233,6 +234,7 @@ describe('the cluster', () => {
       'no instance provided',
     ],
     ['storage/raft/remove-peer', {}, 'no server id provided'],
+    ['storage/raft/remove-peer', { node_id: 'n' }, 'no server id provided'],
   ])('POST %s %# is refused', async (path, data, message) => {
     await expect(createSystemNode().send('update', path, data)).rejects.toThrow(
       expect.objectContaining({ code: 'invalid-request', message }),

@@ -10,7 +10,7 @@
  */
 
 import type { Backend, LogicalRequest, Operation } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import { unsupportedOperationError, unsupportedPathError } from '../errors.ts';
 import {
   capabilities,
   capabilitiesAccessor,
@@ -196,11 +196,11 @@ export function createSystem(ports: SystemPorts): Backend {
         if (match === null) continue;
         const handler = operations[request.operation];
         if (handler === undefined) {
-          throw new ServerError('unsupported-operation', 'unsupported operation');
+          throw unsupportedOperationError();
         }
         return handler({ request, ports, captures: match.slice(1).map((text) => text ?? '') });
       }
-      throw new ServerError('unsupported-path', 'unsupported path');
+      throw unsupportedPathError();
     },
   };
 }

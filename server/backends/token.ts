@@ -15,7 +15,12 @@ import type {
   Operation,
   TokenEntry,
 } from '../core/backend.ts';
-import { ServerError } from '../errors.ts';
+import {
+  ServerError,
+  asMultierror,
+  unsupportedOperationError,
+  unsupportedPathError,
+} from '../errors.ts';
 import { formatTime } from '../duration.ts';
 import { durationField, invalidRequest, stringField } from './fields.ts';
 import { createToken } from './token-create.ts';
@@ -68,12 +73,12 @@ export function createTokenBackend(ports: TokenPorts): Backend {
     specialPaths: { root: ['revoke-orphan/*', 'accessors*'], unauthenticated: [], forward: [] },
     async handle(request) {
       const route = routeOf(request);
-      if (route === undefined) throw new ServerError('unsupported-path', 'unsupported path');
+      if (route === undefined) throw unsupportedPathError();
       // Only roles tell a first write from a later one.
       const operation = request.operation === 'create' ? 'update' : request.operation;
       const handler = route[operation];
       if (handler === undefined) {
-        throw new ServerError('unsupported-operation', 'unsupported operation');
+        throw unsupportedOperationError();
       }
       return handler(ports, request);
     },
@@ -253,11 +258,6 @@ function tokenByAccessor(ports: TokenPorts, request: LogicalRequest): TokenEntry
   const entry = ports.tokens.lookupAccessor(requiredAccessor(request));
   if (entry === undefined) throw invalidRequest(asMultierror('invalid accessor'));
   return entry;
-}
-
-/** How OpenBao prints an error that a handler returns without a response (go-multierror). */
-function asMultierror(message: string): string {
-  return `1 error occurred:\n\t* ${message}\n\n`;
 }
 
 /** The parent is left out on purpose: who knew it could act with its rights. */

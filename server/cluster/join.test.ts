@@ -49,11 +49,11 @@ describe('createJoinClient()', () => {
     const ok = { status: 200, body: '{"data":{"challenge":"x"}}' };
     const asked = await withServer([ok, ok], async (address) => {
       const client = createJoinClient();
-      expect(await client.challenge(peer(address), { node_id: 'n' })).toEqual({ challenge: 'x' });
+      expect(await client.challenge(peer(address), { server_id: 'n' })).toEqual({ challenge: 'x' });
       expect(await client.answer(peer(`${address}/`), { answer: 'a' })).toEqual({ challenge: 'x' });
     });
     expect(asked).toEqual([
-      { url: '/v1/sys/storage/raft/bootstrap/challenge', body: { node_id: 'n' } },
+      { url: '/v1/sys/storage/raft/bootstrap/challenge', body: { server_id: 'n' } },
       { url: '/v1/sys/storage/raft/bootstrap/answer', body: { answer: 'a' } },
     ]);
   });

@@ -3,13 +3,13 @@
  * the cluster's credentials (OpenBao internal/vault/raft.go, `raftJoin`).
  *
  *   joiner                                       active node
- *     challenge {node_id}  ------------------->    random secret, its own name, and when
+ *     challenge {server_id}  ------------------->    random secret, its own name, and when
  *     <----- {challenge, seal_config}              sealed under K1, and not remembered
  *     answer = challenge | HMAC(secret, claim)
  *     answer {claim, answer} ------------------>   opens and compares; adds the node as a learner
  *     <----- {credentials}                         sealed under K2
  *
- * The claim is node_id, instance, cluster_addr and non_voter; the instance names the disk that the
+ * The claim is server_id, instance, cluster_addr and non_voter; the instance names the disk that the
  * node will keep its promises on. K1 and K2 are derived from the unseal key (HKDF), so nothing here
  * is worth anything to who only listens, and what a node claims about itself cannot be changed on
  * the way: the API port may be plain text. A secret is good for one answer, for a while, and to this
@@ -91,7 +91,9 @@ export class JoinChallenges {
     time.writeDoubleBE(this.#clock());
     const secret = Buffer.concat([randomBytes(SECRET_BYTES), this.#issuer, time]);
     const challenge = encrypt(this.#keys.challenge, secret, Buffer.from(nodeId));
-    return { challenge: challenge.toString('base64'), seal_config: sealConfigJson(sealConfig) };
+    // As OpenBao prints a seal configuration (internal/vault/seal.go `SealConfig`).
+    const config = { ...sealConfigJson(sealConfig), pgp_keys: null, nonce: '', backup: false };
+    return { challenge: challenge.toString('base64'), seal_config: config };
   }
 
   /** Throws unless `answer` proves knowledge of the unseal key, for the first time. */
@@ -154,7 +156,7 @@ export async function askSealConfig(
   try {
     return await Promise.any(
       peers.map(async (peer) => {
-        const reply = await client.challenge(peer, { node_id: nodeId });
+        const reply = await client.challenge(peer, { server_id: nodeId });
         return parseSealConfig(reply['seal_config']);
       }),
     );
@@ -201,13 +203,13 @@ async function joinThrough(
   keys: JoinKeys,
 ): Promise<ClusterCredentials> {
   const nodeIdBytes = Buffer.from(claim.nodeId);
-  const reply = await client.challenge(peer, { node_id: claim.nodeId });
+  const reply = await client.challenge(peer, { server_id: claim.nodeId });
   const secret = openText(keys.challenge, reply['challenge'], nodeIdBytes);
   if (secret === undefined) {
     throw new ServerError('invalid-request', 'Unseal failed, invalid key');
   }
   const answer = await client.answer(peer, {
-    node_id: claim.nodeId,
+    server_id: claim.nodeId,
     instance: claim.instance,
     cluster_addr: claim.clusterAddress,
     non_voter: claim.nonVoter,

@@ -338,10 +338,10 @@ describe('join', () => {
   /** Speaks to the core itself, as the wire would. */
   function createDirectClient(leader: Core): JoinClient {
     return {
-      challenge: (_, body) => leader.bootstrapChallenge(String(body['node_id'])),
+      challenge: (_, body) => leader.bootstrapChallenge(String(body['server_id'])),
       answer: (_, body) =>
         leader.bootstrapAnswer({
-          nodeId: String(body['node_id']),
+          nodeId: String(body['server_id']),
           instance: String(body['instance']),
           clusterAddress: String(body['cluster_addr']),
           nonVoter: body['non_voter'] === true,

@@ -27,8 +27,8 @@ describe('MountTable', () => {
   });
 
   const refused: readonly [MountSpec, string, string][] = [
-    [spec('secret/'), 'conflict', 'path is already in use at secret/'],
-    [spec('secret/deeper/'), 'conflict', 'path is already in use at secret/'],
+    [spec('secret/'), 'invalid-request', 'path is already in use at secret/'],
+    [spec('secret/deeper/'), 'invalid-request', 'path is already in use at secret/'],
     [spec('sys/x/'), 'permission-denied', 'cannot mount "sys/x/"'],
     [spec('auth/x/'), 'permission-denied', 'cannot mount "auth/x/"'],
     [

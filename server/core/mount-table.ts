@@ -110,12 +110,15 @@ export class MountTable {
       checkTtls(spec);
       for (const entry of this.list(namespace, spec.kind)) {
         if (entry.path.startsWith(spec.path) || spec.path.startsWith(entry.path)) {
-          throw new ServerError('conflict', `path is already in use at ${mountPoint(entry)}`);
+          throw new ServerError(
+            'invalid-request',
+            `path is already in use at ${mountPoint(entry)}`,
+          );
         }
       }
       const match = this.#parts.router.conflict(namespace, mountPoint(spec));
       if (match !== undefined) {
-        throw new ServerError('conflict', `existing mount at ${match.mountPoint}`);
+        throw new ServerError('invalid-request', `existing mount at ${match.mountPoint}`);
       }
       const entry = createMountEntry(namespace, spec);
       const view = createView(this.#parts.barrier, namespace, storagePrefix(entry));

@@ -15,7 +15,7 @@
  * Errors that are answered locally: parse errors, unknown namespace or mount, denial by policy.
  */
 
-import { ServerError, standbyPleaseForwardError } from '../errors.ts';
+import { ServerError, asMultierror, standbyPleaseForwardError } from '../errors.ts';
 import type { Acl } from './acl.ts';
 import type {
   Backend,
@@ -63,7 +63,7 @@ export type Scene = {
 const WRITES: ReadonlySet<Operation> = new Set(['create', 'update', 'patch', 'delete']);
 
 /** What OpenBao's multierror makes of `ErrPermissionDenied`. */
-const DENIED_BY_POLICY = '1 error occurred:\n\t* permission denied\n\n';
+const DENIED_BY_POLICY = asMultierror('permission denied');
 
 export async function handleCancelableRequest(
   call: LogicalCall,
@@ -74,12 +74,7 @@ export async function handleCancelableRequest(
   const namespace = services.namespaces.byPath(call.namespacePath);
   if (namespace === undefined) throw new ServerError('unsupported-path', 'namespace not found');
   const route = services.router.match(namespace, call.path);
-  if (route === undefined) {
-    throw new ServerError(
-      'unsupported-path',
-      `no handler for route "${call.path}". route entry not found.`,
-    );
-  }
+  if (route === undefined) throw noRouteError(call, scene);
   const path = call.path.slice(route.mountPoint.length);
   if (isStandby && route.isForwarded(path)) throw standbyPleaseForwardError();
   if (route.isUnauthenticated(path)) return handleLoginRequest(call, scene, { route, path });
@@ -94,6 +89,16 @@ export async function handleCancelableRequest(
     handleLimitedUse(call, scene, { route, path, token, acl });
   // Counting the use is a write already.
   return origin === undefined ? respond() : origin.bracket(respond);
+}
+
+/** What is mounted where is told only to those who might ask for it (OpenBao: `CheckToken` first). */
+function noRouteError(call: LogicalCall, scene: Scene): ServerError {
+  const { acl } = checkToken(call, scene);
+  if (!acl.check(call.operation, call.path, call.data).allowed) {
+    return new ServerError('permission-denied', DENIED_BY_POLICY);
+  }
+  const reason = `no handler for route "${call.path}". route entry not found.`;
+  return new ServerError('unsupported-path', reason);
 }
 
 /** Requests without a token: logins, and what the system backend answers to anyone. */

@@ -319,6 +319,8 @@ describe('decisions', () => {
     const texts: readonly [string, string, string][] = [
       ['unknown', 'secret/a', 'permission denied'],
       ['updater', 'secret/a', '1 error occurred:\n\t* permission denied\n\n'],
+      ['updater', 'no/a', '1 error occurred:\n\t* permission denied\n\n'],
+      ['unknown', 'no/a', 'permission denied'],
       ['root', 'no/a', 'no handler for route "no/a". route entry not found.'],
     ];
     for (const [token, path, text] of texts) {
@@ -336,7 +338,8 @@ describe('a token of two uses', () => {
     const { core } = cluster.active;
     const call = (path: string) => createCall('read', path, tokens['limited'] ?? '');
     expect(await outcome(core, call('secret/a'))).toBe('ok');
-    expect(await outcome(core, call('other/a'))).toBe('unsupported-path');
+    // Not even whether anything is mounted there, and that is no use.
+    expect(await outcome(core, call('other/a'))).toBe('permission-denied');
     expect(await outcome(core, call('sys/x'))).toBe('permission-denied');
     expect(await outcome(core, call('secret/a'))).toBe('permission-denied');
     expect(core.services().tokens.lookupTainted(tokens['limited'] ?? '')).toBeUndefined();

@@ -88,26 +88,25 @@ export class UnsealProgress {
   }
 }
 
-/** Throws `invalid-request` for numbers that OpenBao refuses. */
-export function validateSealConfig({ secretShares, secretThreshold }: SealConfig): void {
-  if (!Number.isInteger(secretShares) || secretShares < 1) {
-    throw new ServerError('invalid-request', 'shares must be at least one');
-  }
+/** Throws `invalid-request` for numbers that OpenBao refuses, in its words (vault/init.go). */
+export function validateSealConfig(config: SealConfig): void {
+  const complaint = sealConfigComplaint(config);
+  if (complaint === undefined) return;
+  throw new ServerError('invalid-request', `invalid seal configuration: ${complaint}`);
+}
+
+function sealConfigComplaint({ secretShares, secretThreshold }: SealConfig): string | undefined {
+  if (!Number.isInteger(secretShares) || secretShares < 1) return 'shares must be at least one';
   if (!Number.isInteger(secretThreshold) || secretThreshold < 1) {
-    throw new ServerError('invalid-request', 'threshold must be at least one');
+    return 'threshold must be at least one';
   }
   if (secretShares > 1 && secretThreshold === 1) {
-    throw new ServerError(
-      'invalid-request',
-      'threshold must be greater than one for multiple shares',
-    );
+    return 'threshold must be greater than one for multiple shares';
   }
   if (secretShares > SHARES_MAX || secretThreshold > SHARES_MAX) {
-    throw new ServerError('invalid-request', `shares must be less than ${SHARES_MAX + 1}`);
+    return `shares must be less than ${SHARES_MAX + 1}`;
   }
-  if (secretThreshold > secretShares) {
-    throw new ServerError('invalid-request', 'threshold cannot be larger than shares');
-  }
+  return secretThreshold > secretShares ? 'threshold cannot be larger than shares' : undefined;
 }
 
 /** A single share is the key itself: the library splits into two and more only. */

@@ -110,7 +110,7 @@ const DATA: readonly JsonObject[] = [
   { data: { value: 'x' }, options: { cas: 0 } },
   { versions: [1] },
   { type: 'kv', policy: '', paths: ['v1/a'] },
-  { policies: ['default'], num_uses: 1, node_id: 'n', answer: 'a' },
+  { policies: ['default'], num_uses: 1, server_id: 'n', answer: 'a' },
 ];
 
 test.each([{ earlyForward: true }, { earlyForward: false }, { cache: undefined }])(

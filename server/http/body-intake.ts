@@ -105,7 +105,7 @@ class Parts {
 }
 
 function bodyTooLarge(): ServerError {
-  return new ServerError('too-large', 'request body too large');
+  return new ServerError('too-large', 'http: request body too large');
 }
 
 /** Nothing was executed: the client may come again. */

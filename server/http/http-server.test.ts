@@ -191,7 +191,7 @@ describe('refusals', () => {
       'an announced body that is too large',
       request('PUT', '/', `Content-Length: ${big.length}\r\n`, big),
       '413',
-      'request body too large',
+      'http: request body too large',
     ],
     [
       'a chunked body that grows too large',
@@ -202,7 +202,7 @@ describe('refusals', () => {
         `${big.length.toString(16)}\r\n${big}\r\n0\r\n\r\n`,
       ),
       '413',
-      'request body too large',
+      'http: request body too large',
     ],
     [
       'two index headers',

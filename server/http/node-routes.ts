@@ -51,6 +51,7 @@ function readInit({ core }: NodeRoutes): Answer {
 
 async function initialize(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
   const data = bodyOf(node, incoming);
+  refuseForeignSealFields(data);
   const shares = integerField(data, 'secret_shares');
   const threshold = integerField(data, 'secret_threshold');
   const { keys, rootToken } = await node.core.initialize({ shares, threshold });
@@ -59,6 +60,27 @@ async function initialize(node: NodeRoutes, incoming: Incoming): Promise<Answer>
     keys_base64: keys.map((key) => key.toString('base64')),
     root_token: rootToken,
   });
+}
+
+/** Keys that were to be encrypted, or kept for recovery, must not be answered in the clear instead. */
+function refuseForeignSealFields(data: JsonObject): void {
+  const given = (names: readonly string[]): string =>
+    names.filter((name) => isGiven(data[name])).join(',');
+  const recovery = given(['recovery_shares', 'recovery_threshold', 'recovery_pgp_keys']);
+  if (recovery !== '') {
+    const reason = `parameters ${recovery} not applicable to seal type shamir`;
+    throw new ServerError('invalid-request', reason);
+  }
+  const encryption = given(['pgp_keys', 'root_token_pgp_key']);
+  if (encryption !== '') {
+    throw new ServerError('invalid-request', `parameters ${encryption} are not supported`);
+  }
+}
+
+/** What Go takes for the zero value is as good as absent. */
+function isGiven(value: unknown): boolean {
+  const isEmptyList = Array.isArray(value) && value.length === 0;
+  return value !== undefined && value !== null && value !== 0 && value !== '' && !isEmptyList;
 }
 
 async function unseal(node: NodeRoutes, incoming: Incoming): Promise<Answer> {
@@ -88,7 +110,7 @@ function sealFields({ identity }: NodeRoutes, status: SealStatus): JsonObject {
     version: identity.version,
     commit_date: '',
     migration: false,
-    ...clusterFields(identity),
+    ...(status.sealed ? {} : clusterFields(identity)),
     recovery_seal: false,
     storage_type: 'raft',
   };
@@ -100,7 +122,7 @@ function health(node: NodeRoutes, incoming: Incoming, query: URLSearchParams): A
   const isInitialized = core.isInitialized();
   const isSealed = core.isSealed();
   const isStandby = core.standby();
-  const isStandbyOk = flag(query, 'standbyok') || flag(query, 'perfstandbyok');
+  const isStandbyOk = flag(query, 'standbyok');
   const active = statusParameter(query, 'activecode', 200);
   const standby = statusParameter(query, 'standbycode', 429);
   const sealed = statusParameter(query, 'sealedcode', 503);
@@ -117,19 +139,20 @@ function health(node: NodeRoutes, incoming: Incoming, query: URLSearchParams): A
     replication_dr_mode: isSealed ? 'unknown' : 'disabled',
     server_time_utc: Math.floor(Date.now() / 1000),
     version: identity.version,
-    ...clusterFields(identity),
+    ...(isSealed ? {} : clusterFields(identity)),
   });
   return incoming.method === 'HEAD' ? { ...answer, body: EMPTY_BODY } : answer;
 }
 
+/** Go leaves out what is false or zero there (internal/vault/logical_system.go `LeaderResponse`). */
 function leader({ core, position }: NodeRoutes): Answer {
   if (core.isSealed()) throw new ServerError('sealed', 'Vault is sealed');
   const current = core.leader();
   const activeTime = current?.activeTimeMs ?? null;
   return json(200, {
     ha_enabled: true,
-    is_self: current?.isSelf ?? false,
-    active_time: activeTime === null ? '0001-01-01T00:00:00Z' : new Date(activeTime).toISOString(),
+    ...(current?.isSelf === true ? { is_self: true } : {}),
+    ...(activeTime === null ? {} : { active_time: new Date(activeTime).toISOString() }),
     leader_address: current?.redirectAddress ?? '',
     leader_cluster_address: current === undefined ? '' : `https://${current.clusterAddress}`,
     raft_committed_index: position.committedIndex(),
@@ -185,7 +208,7 @@ function bodyOf(node: NodeRoutes, { body, head }: Incoming): JsonObject {
 }
 
 function integerField(data: JsonObject, name: string): number {
-  const value = data[name];
+  const value = data[name] ?? 0;
   if (typeof value !== 'number' || !Number.isInteger(value)) {
     throw new ServerError('invalid-request', `${name} must be an integer`);
   }
@@ -202,16 +225,20 @@ function decodeKey(text: string): Buffer {
   return key;
 }
 
+/** As Go's `strconv.ParseBool`; a name alone says nothing (parseutil.ParseBool). */
 function flag(query: URLSearchParams, name: string): boolean {
-  const value = query.get(name);
-  return value !== null && value !== 'false' && value !== '0';
+  const value = query.get(name) ?? '';
+  if (/^(?:1|t|true|TRUE|True|T)$/.test(value)) return true;
+  if (/^(?:|0|f|false|FALSE|False|F)$/.test(value)) return false;
+  throw new ServerError('invalid-request', `bad value for ${name} parameter`);
 }
 
 function statusParameter(query: URLSearchParams, name: string, byDefault: number): number {
   const text = query.get(name);
-  if (text === null || text === '') return byDefault;
-  const status = Number(text);
-  if (!Number.isInteger(status) || status < 200 || status > 599) {
+  if (text === null) return byDefault;
+  const status = /^\d+$/.test(text) ? Number(text) : 0;
+  // OpenBao takes any number, and breaks the connection over one that HTTP does not know.
+  if (status < 200 || status > 999) {
     throw new ServerError('invalid-request', `${name} must be an HTTP status`);
   }
   return status;

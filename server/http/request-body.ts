@@ -31,18 +31,19 @@ export function parseBody(body: Buffer, contentType: string, limits: JsonLimits)
   try {
     value = JSON.parse(body.toString('utf8'));
   } catch (error) {
-    throw new ServerError('invalid-request', `failed to parse JSON input: ${reason(error)}`);
+    throw new ServerError('invalid-request', `failed to decode JSON input: ${reason(error)}`);
   }
   if (value === null) return EMPTY;
   if (typeof value !== 'object' || Array.isArray(value)) {
-    throw new ServerError('invalid-request', 'failed to parse JSON input: expected an object');
+    throw new ServerError('invalid-request', 'failed to decode JSON input: expected an object');
   }
   return value as JsonObject;
 }
 
-/** Throws `unsupported-media-type` unless the request says that it is a merge patch (RFC 7396). */
+/** Throws `invalid-request` or `unsupported-media-type` unless the request says that it is a merge patch (RFC 7396). */
 export function requireMergePatch(contentType: string): void {
   const type = mediaType(contentType);
+  if (type === '') throw new ServerError('invalid-request', 'mime: no media type');
   if (type !== MERGE_PATCH) {
     throw new ServerError(
       'unsupported-media-type',
@@ -89,7 +90,10 @@ function checkComplexity(body: Buffer, { stringsMax }: JsonLimits): void {
       throw new ServerError('invalid-request', `JSON nested deeper than ${JSON_DEPTH_MAX}`);
     }
     if (strings > stringsMax) {
-      throw new ServerError('invalid-request', `JSON holds more than ${stringsMax} strings`);
+      throw new ServerError(
+        'invalid-request',
+        'refused JSON input due to high complexity: exceeded maximum number of strings',
+      );
     }
   }
 }

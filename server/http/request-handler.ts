@@ -113,7 +113,11 @@ export class RequestHandler {
       if (isSystem && REDIRECTED.has(target.path) && this.#isStandby()) {
         return this.#redirect(incoming);
       }
-      if (isLocalOnly) return await this.#handleHere(incoming, target);
+      if (isLocalOnly) {
+        return this.#isSealedAlready(target)
+          ? { status: 204, headers: this.#headers('application/json'), body: EMPTY_BODY }
+          : await this.#handleHere(incoming, target);
+      }
       const placing = this.#placement.of(incoming, target, isSystem);
       const placed = placing instanceof Promise ? await placing : placing;
       if (placed.kind === 'forward') return await this.#forward(incoming);
@@ -236,7 +240,14 @@ export class RequestHandler {
     const question = url.indexOf('?');
     const path = url.slice('/v1/'.length, question === -1 ? url.length : question);
     const { openMetrics } = this.#options;
+    const readQuery = (): URLSearchParams =>
+      new URLSearchParams(question === -1 ? '' : url.slice(question + 1));
     if (path === 'sys/metrics' && method === 'GET' && openMetrics !== undefined) {
+      const format = readQuery().get('format') ?? '';
+      if (format !== '' && format !== 'prometheus') {
+        const body = `metric response format ${JSON.stringify(format)} unknown`;
+        return { status: 400, headers: this.#headers('text/plain'), body };
+      }
       return {
         status: 200,
         headers: this.#headers(openMetrics.contentType),
@@ -245,8 +256,7 @@ export class RequestHandler {
     }
     const route = findNodeRoute(method, path);
     if (route === undefined) return undefined;
-    const query = new URLSearchParams(question === -1 ? '' : url.slice(question + 1));
-    const answer = await route(this.#options, incoming, query);
+    const answer = await route(this.#options, incoming, readQuery());
     return { ...answer, headers: [...answer.headers, ...this.#nodeHeaders] };
   }
 
@@ -254,6 +264,11 @@ export class RequestHandler {
     this.#options.events.foundBehind();
     const headers = [...this.#headers('application/json'), 'Retry-After', '1'];
     return { status: this.#options.settings.inconsistentStatus, headers, body: errorBody([]) };
+  }
+
+  /** What is to be sealed is, and no token could be looked at (core.go `SealWithRequest`). */
+  #isSealedAlready({ path, operation }: RequestTarget): boolean {
+    return path === 'sys/seal' && operation === 'update' && this.#options.core.isSealed();
   }
 
   #isStandby(): boolean {

@@ -141,13 +141,13 @@ describe('bodies', () => {
   });
 
   test.each([
-    ['{"password":"hunter2",', /^failed to parse JSON input: (invalid character|unexpected)/],
-    ['{"password":hunter2}', /^failed to parse JSON input: (invalid character|unexpected)/],
+    ['{"password":"hunter2",', /^failed to decode JSON input: (invalid character|unexpected)/],
+    ['{"password":hunter2}', /^failed to decode JSON input: (invalid character|unexpected)/],
     ['[1]', /expected an object/],
     ['"a"', /expected an object/],
-    ['a=1', /failed to parse JSON input/],
+    ['a=1', /failed to decode JSON input/],
     ['['.repeat(2 * JSON_DEPTH_MAX + 1), /nested deeper/],
-    [`{"a":[${'"x",'.repeat(1000)}"x"]}`, /more than 1000 strings/],
+    [`{"a":[${'"x",'.repeat(1000)}"x"]}`, /exceeded maximum number of strings/],
   ])('%j is refused', (body, message) => {
     const refused = refusal(() => parseBody(Buffer.from(body), 'application/json', limits));
     expect(refused?.code).toBe('invalid-request');
