@@ -222,7 +222,7 @@ function addReplica({ gauge, counter, registers }: Adders, source: MetricsSource
   gauge('vault_raft_storage_stats_fsm_pending', 'Committed entries not applied yet.', () =>
     Math.max(0, replica().commitIndex - replica().appliedIndex),
   );
-  gauge('baobench_raft_term', 'Current term.', () => replica().term);
+  gauge('vault_raft_storage_stats_term', 'Current term.', () => replica().term);
   gauge('baobench_raft_proposals', 'Writes that wait or are in flight.', () => replica().proposals);
   counter(
     'baobench_raft_appends_total',

@@ -102,6 +102,7 @@ test('what waits in memory, what is cut into chunks, and the health of each serv
   const servers = [...flushed].filter(([name]) => health.test(name));
   expect(servers.map(([name]) => name)).toHaveLength(2);
   expect(flushed.get('vault_autopilot_failure_tolerance')).toBe(0);
+  expect(flushed.get('vault_raft_peers')).toBe(2);
 });
 
 test('what the other thread says of itself', async () => {

@@ -108,6 +108,11 @@ export function addAutopilot(
     'So many healthy voters may fail; on the leader.',
     () => state()?.failureTolerance ?? 0,
   );
+  gauge(
+    'vault_raft_peers',
+    'Servers of the configuration; on the leader.',
+    () => state()?.servers.length ?? 0,
+  );
   labelled(registers, {
     name: 'vault_autopilot_node_healthy',
     help: 'On the leader: 1 if the server is healthy.',

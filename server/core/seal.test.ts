@@ -29,7 +29,7 @@ describe('validateSealConfig()', () => {
     } catch (refusal) {
       message = refusal instanceof Error ? refusal.message : String(refusal);
     }
-    expect(message).toBe(error);
+    expect(message).toBe(error && `invalid seal configuration: ${error}`);
   });
 });
 
