@@ -86,8 +86,12 @@ async function loadAndBlock(
   const loaded = await Promise.all(loads);
   await delay(SETTLE_MS);
   const after = await readAll(cluster);
-  const termBefore = Math.max(...before.map((metrics) => metrics.value('vault_raft_storage_stats_term')));
-  const termAfter = Math.max(...after.map((metrics) => metrics.value('vault_raft_storage_stats_term')));
+  const termBefore = Math.max(
+    ...before.map((metrics) => metrics.value('vault_raft_storage_stats_term')),
+  );
+  const termAfter = Math.max(
+    ...after.map((metrics) => metrics.value('vault_raft_storage_stats_term')),
+  );
   const nodes = cluster.nodes().map(({ id }, i): NodeReport => {
     const [start, end, result] = [before[i], after[i], loaded[i]];
     if (start === undefined || end === undefined || result === undefined) throw new Error(id);
