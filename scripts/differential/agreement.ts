@@ -13,6 +13,8 @@ export type Difference =
   | 'transfer to a demoted server is given up'
   | 'commit index is remembered'
   | 'removed leader steps down'
+  | 'removed leader commits at once'
+  | 'removed leader answers a read'
   | 'old vote request is answered'
   | 'old snapshot is answered'
   | 'older claim is repeated'
@@ -33,6 +35,11 @@ export type Difference =
   | 'snapshot of a state in between';
 
 export type Count = (difference: Difference) => void;
+
+/** The two have gone different ways for a reason that is known: there is nothing more to compare. */
+export class Parting extends Error {
+  override readonly name = 'Parting';
+}
 
 export class Disagreement extends Error {
   override readonly name = 'Disagreement';

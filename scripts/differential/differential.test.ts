@@ -12,6 +12,7 @@ import { fromWire, toWire, type WireMessage } from './message.ts';
 import type { NodeStatus } from './oracle.ts';
 import { OurSide } from './our-side.ts';
 import { ReadBook } from './read-book.ts';
+import { commitsForOthers, hasStoodAside } from './removed-leader.ts';
 import { scenarioOf } from './step.ts';
 
 const MAIN = fileURLToPath(new URL('main.js', import.meta.url));
@@ -162,6 +163,37 @@ describe('of reads', () => {
     expect(() => book.note(...answered(2, 6, 5))).toThrow("etcd's at 5");
     book.expect(3, 5);
     expect(() => book.note(...answered(3, 4, 4))).toThrow('misses what was committed');
+  });
+
+  test("an answer of etcd's that is too old is told, for it may be that of a removed leader", () => {
+    const book = new ReadBook();
+    book.expect(1, 5);
+    const [ours] = answered(1, 5, 5);
+    expect(
+      book.note({ ...ours, reads: [] }, { messages: [], reads: [{ id: '1', index: 4 }] }),
+    ).toBe(1);
+    expect(() => book.note(ours, { messages: [], reads: [] })).toThrow("etcd's at 4");
+  });
+});
+
+describe('of a leader that is removed', () => {
+  const configuration = { ...STATUS.configuration, voters: [2, 3, 4], learners: [] };
+  const ours = { ...STATUS, configuration, commit: 4 };
+  const theirs = { ...ours, commit: 3, match: { 2: 4, 3: 4, 4: 0 } };
+
+  test('what a majority of the others holds may be committed at once, and nothing else', () => {
+    expect(commitsForOthers(1, ours, theirs)).toBe(true);
+    expect(commitsForOthers(1, ours, { ...theirs, match: { 2: 4, 3: 3, 4: 0 } })).toBe(false);
+    expect(commitsForOthers(2, ours, theirs)).toBe(false);
+    const old = { ...theirs, log: ['1:p1', '2:noop', '1:p2'] };
+    expect(commitsForOthers(1, ours, old)).toBe(false);
+  });
+
+  test('it may stand aside when it leads no more, and a voter may not', () => {
+    const follower = { ...ours, role: 'follower' as const };
+    expect(hasStoodAside(1, follower, theirs)).toBe(true);
+    expect(hasStoodAside(2, follower, theirs)).toBe(false);
+    expect(hasStoodAside(1, ours, theirs)).toBe(false);
   });
 });
 

@@ -14,6 +14,7 @@ import {
   Disagreement,
   isMember,
   mayLead,
+  Parting,
   type Difference,
 } from './agreement.ts';
 import { CommittedLog, entryAt, isTruncated } from './committed-log.ts';
@@ -22,7 +23,7 @@ import type { NodeStatus, Oracle, OracleRequest, OracleResponse } from './oracle
 import { OurSide, voterSetsOf, type Outcome } from './our-side.ts';
 import { etcdPacket, ourPacket, type Packet } from './packet.ts';
 import { ReadBook } from './read-book.ts';
-import { checkRemoval, hasStoodAside } from './removed-leader.ts';
+import { checkRemoval, commitsForOthers, hasStoodAside } from './removed-leader.ts';
 import { founders, type Scenario } from './step.ts';
 
 /** Beyond it the oldest are lost. */
@@ -126,7 +127,7 @@ export class Lockstep {
       this.count,
     );
     this.#checkClaims(number, outcome.envelopes);
-    this.#reads.note(outcome, response);
+    this.#noteReads(number, outcome, response);
     this.#send(number, outcome, response.messages);
     return true;
   }
@@ -188,6 +189,10 @@ export class Lockstep {
     if (theirs.commit < ours.commit && ours.leader !== 0 && ours.leader !== number) {
       theirs = await this.#remindOfCommit(number, ours, theirs);
     }
+    if (theirs.commit < ours.commit && commitsForOthers(number, ours, theirs)) {
+      this.count('removed leader commits at once');
+      throw new Parting();
+    }
     this.#note(number, theirs);
     compareStatus(number, { ours, theirs }, this.count);
   }
@@ -215,6 +220,19 @@ export class Lockstep {
       this.#committed.note(before.commit, theirs);
     }
     this.#theirs.set(number, theirs);
+  }
+
+  /** Of what a leader tells: others have it from a leader, and maybe one of the other side. */
+  #noteReads(number: number, outcome: Outcome<unknown>, response: OracleResponse): void {
+    const theirs = this.theirStatus(number);
+    const isLeader = theirs.role === 'leader';
+    const stale = this.#reads.note(
+      { envelopes: outcome.envelopes, reads: isLeader ? outcome.reads : [] },
+      { messages: response.messages, reads: isLeader ? response.reads : [] },
+    );
+    if (stale === 0) return;
+    if (mayLead(theirs.configuration, number)) throw new Disagreement("etcd's read is stale");
+    this.count('removed leader answers a read');
   }
 
   /** What a follower claims to hold is what its leader has there. */

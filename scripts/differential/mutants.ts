@@ -42,7 +42,10 @@ const UNSEEN: Readonly<Record<string, readonly string[]>> = {
     "freshness is counted from the leader's word",
     'an answer is fresh though no later round has confirmed the leader',
   ],
-  'etcd 3.4 does the same': ['a removed leader never lets go'],
+  'etcd 3.4 does the same': [
+    'a removed leader never lets go',
+    'reads of a leader that is deposed are confirmed by its successor',
+  ],
   'too rare': ['a read is confirmed by the round before it'],
 };
 

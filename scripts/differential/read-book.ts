@@ -14,14 +14,14 @@ export class ReadBook {
     this.#answers.set(String(id), { bound });
   }
 
-  /** Takes what a node has told its own callers, or as a leader told others. */
+  /** Takes what a leader has told. Returns how many answers of etcd's are older than they may be. */
   note(
     ours: { readonly envelopes: readonly Envelope[]; readonly reads: readonly ReadState[] },
     theirs: {
       readonly messages: readonly WireMessage[];
       readonly reads: readonly { readonly id: string; readonly index: number }[];
     },
-  ): void {
+  ): number {
     for (const { message } of ours.envelopes) {
       if (message.kind === 'readIndexResponse' && message.success) {
         this.#answer('ours', String(message.id), message.index);
@@ -30,10 +30,12 @@ export class ReadBook {
     for (const read of ours.reads) {
       if (read.kind === 'confirmed') this.#answer('ours', String(read.id), read.index);
     }
-    for (const { kind, context = '', index = 0 } of theirs.messages) {
-      if (kind === 'readIndexResponse') this.#answer('theirs', context, index);
-    }
-    for (const { id, index } of theirs.reads) this.#answer('theirs', id, index);
+    const told = theirs.messages
+      .filter(({ kind }) => kind === 'readIndexResponse')
+      .map(({ context = '', index = 0 }) => ({ id: context, index }));
+    const answers = [...told, ...theirs.reads];
+    for (const { id, index } of answers) this.#answer('theirs', id, index);
+    return answers.filter(({ id, index }) => index < (this.#answers.get(id)?.bound ?? 0)).length;
   }
 
   get comparedCount(): number {

@@ -4,7 +4,7 @@ import { planChange, type Transition } from '../../server/raft/configuration.ts'
 import type { Configuration } from '../../server/raft/message.ts';
 import type { Random } from '../../server/testing/random.ts';
 import { Random as Stream } from '../../server/testing/random.ts';
-import { Disagreement, mayLead } from './agreement.ts';
+import { Disagreement, mayLead, Parting } from './agreement.ts';
 import { changesOf } from './changes.ts';
 import {
   isChanging,
@@ -22,7 +22,7 @@ import type { Scenario, Step } from './step.ts';
 const DELIVERIES_MAX = 6;
 const SETTLE_DELIVERIES_MAX = 40;
 
-/** Throws a `Disagreement`, with the step in its message. */
+/** Throws a `Disagreement`, with the step in its message. Ends early where the two part on purpose. */
 export async function runScenario(
   scenario: Scenario,
   oracle: Oracle,
@@ -34,6 +34,7 @@ export async function runScenario(
     try {
       await runStep(lockstep, step, position);
     } catch (error) {
+      if (error instanceof Parting) return lockstep;
       if (error instanceof Disagreement) error.message += `, at step ${position} (${step.kind})`;
       throw error;
     }
