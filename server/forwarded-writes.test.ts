@@ -7,6 +7,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
+import { asMultierror } from './errors.ts';
 import type { Answer } from './http/exchange.ts';
 import { ServingCluster } from './testing/serving-cluster.ts';
 import type { ServingNode, Way } from './testing/serving-cluster.ts';
@@ -177,7 +178,7 @@ test('a refusal is told as one, whichever node was asked', async () => {
     const answer = await cluster.ask(node, 'PUT', 'sys/storage/raft/promote', body);
     expect([answer.status, JSON.parse(String(answer.body))]).toEqual([
       500,
-      { errors: ['server nobody not found in raft configuration'] },
+      { errors: [asMultierror('server nobody not found in raft configuration')] },
     ]);
   }
 });
