@@ -256,6 +256,11 @@ export class NodeMembers {
     });
   }
 
+  /** Whatever is asked of the disks waits so long. */
+  stallDisk(member: Member, forUs: number): void {
+    member.diskFreeAtUs = Math.max(member.diskFreeAtUs, this.#queue.nowUs + Math.floor(forUs));
+  }
+
   /** Of the disk for snapshots: the node lives on. */
   failSnapshots({ disks }: Member, fault: ActionOf<'transferFault'>['fault']): void {
     disks.snapshots.failNext(fault);

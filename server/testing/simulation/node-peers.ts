@@ -229,7 +229,10 @@ export class NodePeers {
       });
     const observedPart = (file: OpenFile): OpenFile => ({
       read: file.read,
-      writeFile: (bytes) => after(file.writeFile(bytes), 'chunk has arrived'),
+      writeFile: (bytes) => {
+        reached('chunk arrives');
+        return after(file.writeFile(bytes), 'chunk has arrived');
+      },
       datasync: () => after(file.datasync(), 'part is synced'),
       sync: () => after(file.sync(), 'file is whole'),
       close: file.close,

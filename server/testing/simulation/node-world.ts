@@ -36,6 +36,7 @@ import { WholeNodeChecker } from './whole-node-checker.ts';
 const HEALING_US = 60_000_000;
 const AGREEMENT_CHECK_US = 50_000;
 const EVENTS_MAX = 2_000_000;
+const STALL_US_MAX = 500_000;
 
 /** So many events, and whoever else lives in this process has a turn: a runner of tests, say. */
 const EVENTS_A_BREATH = 1_000;
@@ -294,6 +295,8 @@ class NodeWorld {
       case 'crash':
         return this.#members.crashNow(member, fault);
       case 'reset':
+        // Whoever dials anew finds that the disk is not done with what came before.
+        this.#members.stallDisk(member, fault.draw * STALL_US_MAX);
         if (host !== undefined) this.#streams.reset(host);
         return;
       case 'diskFault':
@@ -348,10 +351,7 @@ class NodeWorld {
         const member = this.#members.of(id);
         this.#members.onNode(member, () => member.process?.compact(Infinity));
       },
-      slowDisk: (id, forUs) => {
-        const member = this.#members.of(id);
-        member.diskFreeAtUs = Math.max(member.diskFreeAtUs, nowUs + forUs);
-      },
+      slowDisk: (id, forUs) => members.stallDisk(members.of(id), forUs),
       diskFault: (id, action) => members.diskFault(members.of(id), action),
       pause: (id, action) => members.pause(members.of(id), action),
       drift: (id, ppm) => {

@@ -243,6 +243,7 @@ class Way implements Outgoing {
   #pump(): void {
     if (this.#port.isBroken()) return;
     const { windowBytes } = this.#world.plan;
+    const pieces: Buffer[] = [];
     let head = this.#unsent[0];
     while (head !== undefined && this.#unreadBytes < windowBytes) {
       const room = windowBytes - this.#unreadBytes;
@@ -250,12 +251,14 @@ class Way implements Outgoing {
       head.offset += piece.length;
       this.unsentBytes -= piece.length;
       this.#unreadBytes += piece.length;
-      this.#launch(piece);
+      pieces.push(piece);
       if (head.offset < head.bytes.length) break;
       this.#unsent.shift();
       this.#source.socket.later(head.written);
       head = this.#unsent[0];
     }
+    // What is written in one turn may well be read in one.
+    if (pieces.length > 0) this.#launch(Buffer.concat(pieces));
     if (head !== undefined) return;
     this.#source.socket.drained();
     if (this.#isEnding) this.#depart(NO_BYTES);

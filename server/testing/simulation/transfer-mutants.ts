@@ -91,13 +91,6 @@ export const TRANSFER_MUTANTS: readonly Mutant[] = [
     world: 'node',
   },
   {
-    name: 'frames that came with the hello are dropped',
-    file: 'replica/snapshot-receiver.js',
-    find: 'yield* early;',
-    replace: '',
-    world: 'node',
-  },
-  {
     name: 'a frame that was cut off is gone on with on the next connection',
     file: 'replica/transport.js',
     find: 'const reader = new FrameReader(PEER_FRAME_BYTES_MAX, HELLO_BYTES_MAX);',

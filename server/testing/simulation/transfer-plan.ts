@@ -15,6 +15,7 @@ export const TRANSFER_POINTS = [
   'transfer is offered',
   'chunk is read',
   'part is opened',
+  'chunk arrives',
   'chunk has arrived',
   'part is synced',
   'file is whole',
