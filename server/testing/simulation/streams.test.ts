@@ -79,7 +79,7 @@ test.each([1, 3, 100, 65_536])(
     for (const frame of frames(40)) socket.write(frame);
     await world.run(10_000_000);
     expect(read).toEqual(frames(40).map((frame) => frame.subarray(4).toString()));
-    expect(chunks.length).toBeGreaterThan(40);
+    expect(chunks.length).toBeGreaterThan(1);
   },
 );
 
