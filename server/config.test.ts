@@ -6,6 +6,7 @@ import { describe, expect, test } from 'vitest';
 
 import { createClusterCredentials } from './cluster/credentials.ts';
 import { parseConfig } from './config.ts';
+import { replicaSettings } from './replica/settings.ts';
 import { retryJoinPeers } from './retry-join.ts';
 import { ENTRY_BYTES_MAX } from './storage/entry-codec.ts';
 
@@ -40,7 +41,7 @@ test('defaults are those of OpenBao', () => {
       log_thread: 'worker',
       raft_threads: 'inline',
       max_pending_writes: 4_096,
-      snapshot_rate: 67_108_864,
+      snapshot_rate: replicaSettings().snapshotBytesPerSecond,
     },
     listener: {
       host: '127.0.0.1',

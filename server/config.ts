@@ -81,8 +81,8 @@ const RAFT = {
   raft_threads: oneOf(['inline', 'worker'], 'inline'),
   /** Writes that wait or are in flight; more are refused with 503 and `Retry-After`. */
   max_pending_writes: integer(4096, { min: 1, max: 1_000_000 }),
-  /** Bytes per second of snapshots on their way to followers, all together; 0 for no limit. */
-  snapshot_rate: integer(64 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
+  /** Bytes per second of snapshots that are built, sent (all together), installed; 0: no limit. */
+  snapshot_rate: integer(32 * MIB, { min: 0, max: 1024 * 1024 * MIB }),
 } as const;
 
 /** A member to ask, of OpenBao's `retry_join`: certificates as PEM texts or as files of them. */

@@ -16,7 +16,7 @@ async function main(): Promise<number> {
     options: {
       writes: { type: 'string', default: '100000' },
       rate: { type: 'string', default: '100' },
-      'snapshot-rate': { type: 'string', default: String(64 * 1024 * 1024) },
+      'snapshot-rate': { type: 'string', default: String(32 * 1024 * 1024) },
     },
   });
   const result = await runRejoin({

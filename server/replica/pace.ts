@@ -9,9 +9,10 @@ import type { Clock } from './clock.ts';
 const CATCH_UP_MS = 20;
 
 export class Pace {
-  readonly #bytesPerSecond: number;
+  #bytesPerSecond: number;
   readonly #clock: Clock;
   #dueMs = 0;
+  readonly #waiting = new Set<() => void>();
 
   /** 0 for no limit. */
   constructor(bytesPerSecond: number, clock: Clock) {
@@ -26,7 +27,21 @@ export class Pace {
     const startMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS);
     this.#dueMs = startMs + (bytes / this.#bytesPerSecond) * 1_000;
     if (startMs <= nowMs) return;
-    await new Promise<void>((resolve) => this.#clock.after(startMs - nowMs, resolve));
+    await new Promise<void>((resolve) => {
+      const proceed = (): void => {
+        callOff();
+        this.#waiting.delete(proceed);
+        resolve();
+      };
+      const callOff = this.#clock.after(startMs - nowMs, proceed);
+      this.#waiting.add(proceed);
+    });
+  }
+
+  /** No limit from now on: a node that stops waits for what is under way. */
+  lift(): void {
+    this.#bytesPerSecond = 0;
+    for (const proceed of this.#waiting) proceed();
   }
 
   async *spread(chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {

@@ -121,6 +121,7 @@ class Node implements Replica {
   #opened: OpenedRaft | undefined;
   #raft: RunningRaft | undefined;
   #builder: SnapshotBuilder | undefined;
+  #installPace: Pace | undefined;
   /** Of the last entry that is visible. */
   #appliedTerm: number;
   #failure: unknown = undefined;
@@ -322,10 +323,9 @@ class Node implements Replica {
     this.reads.start();
     const address = this.#options.clusterAddress();
     const { snapshotBytesPerSecond: bytesPerSecond } = this.#options.settings;
-    const pace = new Pace(bytesPerSecond, clock);
+    const pace = (this.#installPace = new Pace(bytesPerSecond, clock));
     const builder = new SnapshotBuilder({
-      ...{ clock, logger, store, directory },
-      bytesPerSecond,
+      ...{ clock, logger, store, directory, bytesPerSecond },
       files: systemFileOperations,
       createId: createSnapshotId,
     });
@@ -357,10 +357,10 @@ class Node implements Replica {
     this.#tenures.reset();
     raft.stop();
     this.reads.stop();
-    void this.#builder?.close();
+    this.#installPace?.lift();
     this.#proposals.abandonAll(reason);
     this.#options.network.suspend();
-    await this.#applier.stop();
+    await Promise.all([this.#applier.stop(), this.#builder?.close()]);
     await raft.close();
   }
 

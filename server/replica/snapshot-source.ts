@@ -86,6 +86,8 @@ export async function writeChunks(
 
 /** The thread ends by itself, when it has closed what it reads: LevelDB is not to be cut off. */
 async function inThread(work: SnapshotWork, signal: AbortSignal): Promise<WrittenSnapshot> {
+  // It would not be told of what was before it.
+  signal.throwIfAborted();
   const worker = new Worker(new URL('./snapshot-worker.js', import.meta.url), { workerData: work });
   const stop = (): void => worker.postMessage('stop');
   signal.addEventListener('abort', stop);

@@ -14,11 +14,13 @@ const { checkpoint, position, file, bytesPerSecond } = workerData as SnapshotWor
 const port = parentPort;
 assert(port !== null);
 const stopped = new AbortController();
-port.once('message', () => stopped.abort(new Error('the node stops')));
+const pace = new Pace(bytesPerSecond, systemClock);
+port.once('message', () => {
+  stopped.abort(new Error('the node stops'));
+  pace.lift();
+});
 try {
-  const chunks = new Pace(bytesPerSecond, systemClock).spread(
-    exportCheckpoint(checkpoint, position),
-  );
+  const chunks = pace.spread(exportCheckpoint(checkpoint, position));
   port.postMessage(await writeChunks(systemFileOperations, file, chunks, stopped.signal));
 } finally {
   port.close();

@@ -98,6 +98,33 @@ test('a snapshot moves while writes go on', async () => {
   expect(back.replica.physical.get('big/39')?.length).toBe(big.length);
 });
 
+test('a node stops at once in the middle of an installation that takes for ever', async () => {
+  const changing = { ...settings, snapshotBytesPerSecond: 0 };
+  let begun = (): void => undefined;
+  const hasBegun = new Promise<void>((resolve) => (begun = resolve));
+  const cluster = await formed(3, {
+    settings: changing,
+    wrapEvents: (_id, events) => ({
+      ...events,
+      installSnapshot: (snapshot, file) => {
+        begun();
+        return events.installSnapshot(snapshot, file);
+      },
+    }),
+  });
+  await put(await cluster.leader(), 'big', 'x'.repeat(400_000));
+  const away = await leaveBehind(cluster);
+  // A byte per second, for this node only.
+  changing.snapshotBytesPerSecond = 1;
+  await cluster.restart(away);
+  await hasBegun;
+  await cluster.stop(away);
+
+  changing.snapshotBytesPerSecond = 0;
+  const index = await put(await cluster.leader(), 'after', 'it');
+  expect(await getAt(await cluster.restart(away), 'after', index)).toBe('it');
+});
+
 // Each for its own reason: `snapshot-refusals.test.ts`.
 test('a snapshot that is damaged or too large is refused, and the node lives on', async () => {
   const cluster = await formed(1, { settings: { ...settings, snapshotBytesMax: 1_000 } });
