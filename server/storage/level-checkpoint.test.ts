@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -77,6 +77,29 @@ describe.each(['sync', 'overlay'] as const)('a checkpoint, %s', (mode) => {
     await made;
     await expect(hashOfCheckpoint(directory, position(2))).rejects.toThrow('another position');
   });
+});
+
+const OTHER_DISK = '/dev/shm';
+const hasOtherDisk =
+  statSync(OTHER_DISK, { throwIfNoEntry: false })?.isDirectory() === true &&
+  statSync(OTHER_DISK).dev !== statSync(tmpdir()).dev;
+
+test.skipIf(!hasOtherDisk)('a checkpoint on another disk is a copy', async () => {
+  const store = await openLevelStore(join(root, 'store'), { mode: 'sync' });
+  const other = mkdtempSync(join(OTHER_DISK, 'checkpoint-'));
+  try {
+    const value = randomBytes(64 * 1024).toString('hex');
+    for (let index = 1; index <= 100; index += 1) {
+      await applyAndPublish(store, [put(`k${index}`, value)], index);
+    }
+    const directory = join(other, 'one');
+    const at = await store.checkpoint?.(directory);
+    expect(readdirSync(directory).some((name) => name.endsWith('.ldb'))).toBe(true);
+    expect(await hashOfCheckpoint(directory, at ?? position(0))).toBe(await store.stateHash());
+  } finally {
+    await store.close();
+    rmSync(other, { recursive: true });
+  }
 });
 
 test('a database that lacks a table has no checkpoint', async () => {

@@ -46,9 +46,19 @@ async function linkFiles(from: string, to: string): Promise<void> {
   }
   for (const number of manifest.tables) {
     const name = fileName(number, 'ldb');
-    await link(join(from, name), join(to, name));
+    await linkOrCopy(join(from, name), join(to, name));
   }
   await writeFile(join(to, 'CURRENT'), `${current}\n`);
+}
+
+/** Some file systems know no links, and none reaches into another one. */
+async function linkOrCopy(from: string, to: string): Promise<void> {
+  try {
+    await link(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw error;
+    await copyFile(from, to);
+  }
 }
 
 function fileName(number: number, extension: 'ldb' | 'log'): string {
