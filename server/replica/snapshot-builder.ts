@@ -9,6 +9,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { ServerError } from '../errors.ts';
 import type { SnapshotMetadata } from '../raft/message.ts';
 import { Transfers } from '../storage/durations.ts';
 import type { TransferStatistics } from '../storage/durations.ts';
@@ -82,7 +83,8 @@ export class SnapshotBuilder {
 
   /** Removes what nobody reads; the rest goes with its leases. */
   async close(): Promise<void> {
-    this.#closed.abort(new Error('the node stops'));
+    // Who saves a snapshot over HTTP hears it.
+    this.#closed.abort(new ServerError('no-leader', 'the node stops'));
     await this.#building;
     const latest = this.#latest;
     this.#latest = undefined;

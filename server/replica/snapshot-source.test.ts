@@ -82,11 +82,12 @@ test('a node that stops during the checkpoint does not wait for a snapshot', asy
 
 test('a node that stops while the thread writes does not wait for its pace', async () => {
   const builder = builderOf(store, NEVER);
-  const refused = builder.lease(() => 1).catch(String);
+  const refused = builder.lease(() => 1).catch((error: unknown) => error);
   // One chunk goes through at once, the next one would in three days.
   while ((await writtenBytes()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await builder.close();
-  expect(await refused).toContain('the node stops');
+  expect(await refused).toMatchObject({ code: 'no-leader', message: 'the node stops' });
+  await expect(builder.lease(() => 1)).rejects.toMatchObject({ code: 'no-leader' });
   expect(await left()).toEqual([]);
 });
 

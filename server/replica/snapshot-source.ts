@@ -97,7 +97,7 @@ async function inThread(work: SnapshotWork, signal: AbortSignal): Promise<Writte
       worker.on('message', ({ size, sha256 }: { size: number; sha256: Uint8Array }) => {
         written = { size, sha256: Buffer.from(sha256) };
       });
-      worker.on('error', reject);
+      worker.on('error', (error) => reject(signal.aborted ? signal.reason : error));
       worker.on('exit', () => {
         if (written !== undefined) resolve(written);
         else reject(new Error('the thread that writes a snapshot has ended'));
