@@ -292,7 +292,8 @@ export class Session implements RunningRaft {
       sendSnapshot: (message) => this.#sender.send(message),
       applyEntries,
       installSnapshot,
-      discardSnapshot: (file) => void rm(file, { force: true }),
+      // What cannot be removed now is removed at the next start.
+      discardSnapshot: (file) => void rm(file, { force: true }).catch(() => undefined),
       endReads,
       observe: (status) => this.#observe(status),
       onFatal,
