@@ -142,6 +142,8 @@ export class Barrier {
     origin?: (result: T) => OriginRequest,
   ): Promise<T> {
     for (let attempt = 0; attempt < TRANSACTION_ATTEMPTS_MAX; attempt += 1) {
+      // What is stored on a standby may be old, and nothing is judged by it.
+      this.requireWritable();
       const reads = new Map<string, Uint8Array | undefined>();
       const transaction = this.#begin(reads);
       let result: T;
@@ -254,20 +256,11 @@ export class Barrier {
 
   /**
    * Whether what was judged by these reads, and wrote nothing, may be told. What it judged by may
-   * have changed under it: then it has judged nothing. On the active node only the log knows, for
-   * it may be deposed and have missed what the next one acknowledged.
+   * have changed under it: then it has judged nothing. Only the log knows, for this node may be
+   * deposed and have missed what the next one acknowledged. Throws `read-only` if it knows that.
    */
   async #isUpheld(effects: Effects): Promise<boolean> {
-    if (this.#readOnly) return this.#stillReads(effects.reads);
     return (await this.#commit(effects, undefined)).kind === 'applied';
-  }
-
-  #stillReads(reads: ReadonlyMap<string, Uint8Array | undefined>): boolean {
-    return [...reads].every(([path, value]) => {
-      const now = this.#reader.get(path);
-      if (now === undefined || value === undefined) return now === value;
-      return Buffer.compare(now, value) === 0;
-    });
   }
 
   #commit(
