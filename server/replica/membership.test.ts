@@ -1,6 +1,6 @@
 /** Changes of the membership among real replicas: sockets, disks, elections. */
 
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import {
   getAt,
   PROMPT_AUTOPILOT,
@@ -232,4 +232,13 @@ test('settings of autopilot that are changed side by side are all changed', asyn
   const changes = [{ minQuorum: 3 }, { maxTrailingLogs: 77 }, { lastContactThresholdMs: 7_000 }];
   await Promise.all(changes.map((change) => replication.setAutopilotConfiguration(change)));
   expect(replication.autopilotConfiguration()).toMatchObject(Object.assign({}, ...changes));
+});
+
+test('a change of autopilot that others are always faster than ends, and says so', async () => {
+  const cluster = await formed(1);
+  const { replication, physical } = (await cluster.leader()).replica;
+  const commit = vi.spyOn(physical, 'commit').mockResolvedValue({ kind: 'conflict' });
+  const change = replication.setAutopilotConfiguration({ minQuorum: 3 });
+  await expect(change).rejects.toMatchObject({ code: 'conflict' });
+  expect(commit).toHaveBeenCalledTimes(32);
 });

@@ -43,6 +43,8 @@ type Edit = (inForce: Configuration) => Configuration | undefined;
 const CHANGE_TIMEOUT_MS = 10_000;
 const RETRY_MS = 50;
 /** How often the leader looks at its servers. */
+/** Of one change; each that fails is somebody else's that took effect. */
+const AUTOPILOT_ATTEMPTS_MAX = 32;
 const AUTOPILOT_INTERVAL_MS = 200;
 const AUTOPILOT_KEY = 'core/raft/autopilot';
 
@@ -129,14 +131,14 @@ export class Membership {
   async setAutopilotConfiguration(change: Partial<AutopilotConfiguration>): Promise<void> {
     const { physical } = this.#options;
     const key = AUTOPILOT_KEY;
-    // Whoever was faster has changed something: it ends.
-    for (;;) {
+    for (let attempt = 0; attempt < AUTOPILOT_ATTEMPTS_MAX; attempt += 1) {
       const text = JSON.stringify({ ...this.#storedAutopilot(), ...change });
       const reads = [{ key, value: physical.get(key) }];
       const operations = [{ kind: 'put' as const, key, value: new TextEncoder().encode(text) }];
       const outcome = await physical.commit({ reads, lists: [], operations });
       if (outcome.kind !== 'conflict') return;
     }
+    throw new ServerError('conflict', 'the configuration of autopilot is being changed by others');
   }
 
   /** Called after each turn. */

@@ -8,13 +8,15 @@ import type { Clock } from './clock.ts';
 /** What was missed because a timer or the work itself was late is made up for, so much of it. */
 const CATCH_UP_MS = 20;
 
+/** As a rate: no limit. */
+export const AT_ONCE = 0;
+
 export class Pace {
   #bytesPerSecond: number;
   readonly #clock: Clock;
   #dueMs = 0;
   readonly #waiting = new Set<() => void>();
 
-  /** 0 for no limit. */
   constructor(bytesPerSecond: number, clock: Clock) {
     this.#bytesPerSecond = bytesPerSecond;
     this.#clock = clock;
@@ -22,7 +24,7 @@ export class Pace {
 
   /** Resolves when so many bytes may follow what was spent before. */
   async spend(bytes: number): Promise<void> {
-    if (this.#bytesPerSecond === 0) return;
+    if (this.#bytesPerSecond === AT_ONCE) return;
     const nowMs = this.#clock.nowMs();
     const startMs = Math.max(this.#dueMs, nowMs - CATCH_UP_MS);
     this.#dueMs = startMs + (bytes / this.#bytesPerSecond) * 1_000;
@@ -40,7 +42,7 @@ export class Pace {
 
   /** No limit from now on: a node that stops waits for what is under way. */
   lift(): void {
-    this.#bytesPerSecond = 0;
+    this.#bytesPerSecond = AT_ONCE;
     for (const proceed of this.#waiting) proceed();
   }
 

@@ -42,7 +42,7 @@ import { systemFileOperations } from './file-operations.ts';
 import { TenureWatch } from './leadership.ts';
 import { machineStatistics } from './machine-statistics.ts';
 import { Membership } from './membership.ts';
-import { Pace } from './pace.ts';
+import { AT_ONCE, Pace } from './pace.ts';
 import { createPhysical } from './physical.ts';
 import { noLeaderError, overloadedError, Proposals } from './proposals.ts';
 import type { OpenedRaft, RaftHost, RunningRaft } from './raft-host.ts';
@@ -171,7 +171,7 @@ class Node implements Replica {
       take: async () => {
         if (this.#builder === undefined) throw noLeaderError();
         const index = this.#applier.appliedIndex();
-        return this.#builder.lease(() => index + 1);
+        return this.#builder.lease(() => index + 1, AT_ONCE);
       },
       list: (prefix) => options.store.list(prefix, {}),
       propose: (command, operations) => this.#propose(command, operations),

@@ -39,7 +39,7 @@ export type SnapshotBuilderOptions = {
   /** Its own; created if missing. */
   readonly directory: string;
   readonly store: SourceStore;
-  /** What is read and written; 0 for no limit. */
+  /** What is read and written, unless a lease says otherwise; 0 for no limit. */
   readonly bytesPerSecond: number;
   readonly logger: ReplicaLogger;
 };
@@ -70,12 +70,18 @@ export class SnapshotBuilder {
     return this.#builds.statistics();
   }
 
-  /** A snapshot from which a follower can go on with a log that begins at `firstIndex()`. */
-  lease(firstIndex: () => number): Promise<SnapshotLease> {
+  /**
+   * A snapshot from which a follower can go on with a log that begins at `firstIndex()`, built at
+   * another rate if somebody waits for it.
+   */
+  lease(
+    firstIndex: () => number,
+    bytesPerSecond = this.#options.bytesPerSecond,
+  ): Promise<SnapshotLease> {
     const leased = this.#building.then(async () => {
       const latest = this.#latest;
       if (latest !== undefined && firstIndex() <= indexOf(latest) + 1) return this.#lend(latest);
-      return this.#lend(this.#keep(await this.#build()));
+      return this.#lend(this.#keep(await this.#build(bytesPerSecond)));
     });
     this.#building = leased.catch(() => undefined);
     return leased;
@@ -129,9 +135,9 @@ export class SnapshotBuilder {
     this.#removing = Promise.all([this.#removing, removed]);
   }
 
-  async #build(): Promise<BuiltSnapshot> {
+  async #build(bytesPerSecond: number): Promise<BuiltSnapshot> {
     this.#closed.signal.throwIfAborted();
-    const { clock, files, createId, directory, store, bytesPerSecond, logger } = this.#options;
+    const { clock, files, createId, directory, store, logger } = this.#options;
     await files.makeDirectory(directory);
     const startMs = clock.nowMs();
     const id = createId();

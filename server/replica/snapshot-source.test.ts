@@ -9,6 +9,7 @@ import { applyAndPublish, collect, put } from '../storage/store.contract.ts';
 import type { Store } from '../storage/store.ts';
 import { silentLogger } from '../testing/replica-cluster.ts';
 import { snapshotHost } from '../testing/snapshot-host.ts';
+import { AT_ONCE } from './pace.ts';
 import { SnapshotBuilder } from './snapshot-builder.ts';
 import type { SourceStore } from './snapshot-source.ts';
 
@@ -103,5 +104,13 @@ test('what the thread cannot read is an error of that snapshot only', async () =
   const lease = await builder.lease(() => 1);
   expect(lease.snapshot.lastIncludedIndex).toBe(1);
   lease.release();
+  await builder.close();
+});
+
+test('for who waits for it a snapshot is built at once', async () => {
+  const builder = builderOf(store, NEVER);
+  const { file, release } = await builder.lease(() => 1, AT_ONCE);
+  expect((await stat(file)).size).toBeGreaterThan(1_000_000);
+  release();
   await builder.close();
 });
