@@ -31,6 +31,7 @@ test('defaults are those of OpenBao', () => {
       node_id: undefined,
       max_entry_size: 1_048_576,
       trailing_logs: 10_240,
+      trailing_bytes: replicaSettings().trailingBytesMax,
       retry_join_as_non_voter: false,
       retryJoin: [],
       autopilot_server_stabilization_time: 10_000,

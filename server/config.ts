@@ -67,6 +67,8 @@ const RAFT = {
   /** Whether a node that joins by `retry_join` is to stay without a vote. */
   retry_join_as_non_voter: boolean(false),
   // Ours.
+  /** As `trailing_logs`, in bytes; the lesser bound counts. */
+  trailing_bytes: integer(64 * MIB, { min: MIB, max: 4096 * MIB }),
   /** How long a server must be healthy to become a voter, until `autopilot/configuration` says. */
   autopilot_server_stabilization_time: durationMs(10 * SECOND, { min: 0, max: HOUR }),
   /** Tell followers of a new commit index at once, or with the next append or `commit_timeout`. */

@@ -255,6 +255,7 @@ function raftSettings({ raft }: Config): ReplicaSettings {
         : { kind: 'piggyback', timeoutMs: raft.commit_timeout },
     leaderLease: raft.leader_lease === 'on',
     trailingLogs: raft.trailing_logs,
+    trailingBytesMax: raft.trailing_bytes,
     entryBytesMax: raft.max_entry_size,
     snapshotBytesPerSecond: raft.snapshot_rate,
     proposalsMax: raft.max_pending_writes,

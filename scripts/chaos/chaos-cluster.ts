@@ -31,6 +31,7 @@ export type StateHash = { readonly id: string; readonly index: number; readonly 
 
 /** The log is kept whole: the audit reads it. */
 const TRAILING_LOGS = 10_000_000;
+const TRAILING_BYTES = 1024 * 1024 * 1024;
 const EQUAL_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
 const CALL_TIMEOUT_MS = 2_000;
@@ -135,7 +136,11 @@ export async function startChaosCluster(options: ChaosClusterOptions): Promise<C
     mode: 'standby-reads',
     directory,
     server: { introspection: true },
-    storage: { trailing_logs: TRAILING_LOGS, raft_threads: options.raftThreads },
+    storage: {
+      trailing_logs: TRAILING_LOGS,
+      trailing_bytes: TRAILING_BYTES,
+      raft_threads: options.raftThreads,
+    },
     place: async (settings) => {
       const placed = (await options.place?.(settings)) ?? settings;
       const onSpawn = (processId: number): void => {
