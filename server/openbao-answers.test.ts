@@ -6,7 +6,7 @@
 
 import assert from 'node:assert/strict';
 
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 
 import { Workspace, type NodeProcess } from './testing/node-process.ts';
 
@@ -90,6 +90,8 @@ describe('before there is a cluster', () => {
   });
 });
 
+const ECHO_WAIT = { timeout: 10_000, interval: 50 };
+
 describe('of a cluster', () => {
   beforeAll(async () => {
     const init = await ask('active', 'PUT', 'sys/init', {
@@ -143,7 +145,6 @@ describe('of a cluster', () => {
 
   // internal/vault/ha.go `HAStatusNode`
   test('sys/ha-status', async () => {
-    const { json } = await ask('standby', 'GET', 'sys/ha-status');
     const node = {
       hostname: expect.any(String),
       api_address: expect.any(String),
@@ -153,9 +154,13 @@ describe('of a cluster', () => {
     };
     const active = { ...node, active_node: true, last_echo: null };
     const standby = { ...node, active_node: false, last_echo: expect.any(String) };
-    const { nodes: members } = json as { nodes: readonly object[] };
-    expect(members).toHaveLength(2);
-    expect(members).toEqual(expect.arrayContaining([active, standby]));
+    // Until the first echo there is none to tell of.
+    await vi.waitFor(async () => {
+      const { json } = await ask('standby', 'GET', 'sys/ha-status');
+      const { nodes: members } = json as { nodes: readonly object[] };
+      expect(members).toHaveLength(2);
+      expect(members).toEqual(expect.arrayContaining([active, standby]));
+    }, ECHO_WAIT);
   });
 
   // internal/vault/logical_system_raft.go, physical/raft/raft_autopilot.go
