@@ -160,19 +160,30 @@ function comparable(message: WireMessage): object {
     : { isPreVote, isTransfer, context, index, logTerm, commit, entryTerms };
 }
 
+/** Why the other side did not send this, whichever that is. */
+function excuseEither({ kind }: WireMessage, op: string): Difference | undefined {
+  switch (kind) {
+    case 'appendEntries':
+    case 'installSnapshot':
+      return 'append is paced otherwise';
+    case 'heartbeat':
+      return op === 'tick' ? undefined : 'read needs another round, or none';
+    case 'readIndexResponse':
+      return 'read needs another round, or none';
+    default:
+      return undefined;
+  }
+}
+
 /** Why etcd's node did not send this. */
 function excuseOurs(
   message: WireMessage,
   step: { readonly op: string; readonly message?: WireMessage },
 ): Difference {
+  const excuse = excuseEither(message, step.op);
+  if (excuse !== undefined) return excuse;
   const isOld = step.message !== undefined && step.message.term < message.term;
   switch (message.kind) {
-    case 'appendEntries':
-    case 'installSnapshot':
-      return 'append is paced otherwise';
-    case 'heartbeat':
-      if (step.op !== 'tick') return 'read needs another round, or none';
-      break;
     case 'requestVoteResponse':
       if (isOld && step.message?.kind === 'requestVote' && message.granted !== true)
         return 'old vote request is answered';
@@ -181,8 +192,6 @@ function excuseOurs(
       if (isOld && step.message?.kind === 'installSnapshot' && message.index === 0)
         return 'old snapshot is answered';
       break;
-    case 'readIndexResponse':
-      return 'read needs another round, or none';
     default:
   }
   throw new Disagreement(`only ours sends ${JSON.stringify(message)}`);
@@ -193,15 +202,9 @@ function excuseTheirs(
   message: WireMessage,
   step: { readonly op: string; readonly isLed: boolean },
 ): Difference {
+  const excuse = excuseEither(message, step.op);
+  if (excuse !== undefined) return excuse;
   switch (message.kind) {
-    case 'appendEntries':
-    case 'installSnapshot':
-      return 'append is paced otherwise';
-    case 'heartbeat':
-      if (step.op !== 'tick') return 'read needs another round, or none';
-      break;
-    case 'readIndexResponse':
-      return 'read needs another round, or none';
     case 'readIndex':
       if (!step.isLed) return 'silent leader is forgotten';
       break;

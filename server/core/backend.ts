@@ -52,7 +52,8 @@ export type View = {
   /**
    * Commits what `change` does and resolves with what it returns. Runs it again, a bounded number
    * of times, if somebody else changed what it had read: it must not act on anything else. Throws
-   * `transaction-conflict` if nothing came of it.
+   * `transaction-conflict` if nothing came of it, and `read-only` on a standby, as soon as it is
+   * one, even if nothing was written.
    */
   transact<T>(change: (transaction: Transaction) => T | Promise<T>): Promise<T>;
   /**

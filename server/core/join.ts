@@ -3,7 +3,7 @@
  * the cluster's credentials (OpenBao internal/vault/raft.go, `raftJoin`).
  *
  *   joiner                                       active node
- *     challenge {server_id}  ------------------->    random secret, its own name, and when
+ *     challenge {server_id} ------------------->   random secret, its own name, and when
  *     <----- {challenge, seal_config}              sealed under K1, and not remembered
  *     answer = challenge | HMAC(secret, claim)
  *     answer {claim, answer} ------------------>   opens and compares; adds the node as a learner

@@ -40,7 +40,10 @@ export function parseBody(body: Buffer, contentType: string, limits: JsonLimits)
   return value as JsonObject;
 }
 
-/** Throws `invalid-request` or `unsupported-media-type` unless the request says that it is a merge patch (RFC 7396). */
+/**
+ * Throws `invalid-request` or `unsupported-media-type` unless the request says that it is a merge
+ * patch (RFC 7396).
+ */
 export function requireMergePatch(contentType: string): void {
   const type = mediaType(contentType);
   if (type === '') throw new ServerError('invalid-request', 'mime: no media type');

@@ -42,9 +42,9 @@ type Edit = (inForce: Configuration) => Configuration | undefined;
 /** For another change, or the first entry of a term, to be applied. */
 const CHANGE_TIMEOUT_MS = 10_000;
 const RETRY_MS = 50;
-/** How often the leader looks at its servers. */
 /** Of one change; each that fails is somebody else's that took effect. */
 const AUTOPILOT_ATTEMPTS_MAX = 32;
+/** How often the leader looks at its servers. */
 const AUTOPILOT_INTERVAL_MS = 200;
 const AUTOPILOT_KEY = 'core/raft/autopilot';
 

@@ -7,7 +7,6 @@
  */
 
 import { createHash, X509Certificate } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { ClusterCredentials } from '../core/ports.ts';
 import { ServerError } from '../errors.ts';
@@ -293,7 +292,7 @@ export class Session implements RunningRaft {
       applyEntries,
       installSnapshot,
       // What cannot be removed now is removed at the next start.
-      discardSnapshot: (file) => void rm(file, { force: true }).catch(() => undefined),
+      discardSnapshot: (file) => void systemFileOperations.remove(file).catch(() => undefined),
       endReads,
       observe: (status) => this.#observe(status),
       onFatal,

@@ -16,8 +16,7 @@ import { SnapshotBuilder, type SnapshotLease } from '../../replica/snapshot-buil
 import { SnapshotReceiver } from '../../replica/snapshot-receiver.ts';
 import { SnapshotSender } from '../../replica/snapshot-sender.ts';
 import { Transport } from '../../replica/transport.ts';
-import type { StoreStream } from '../../storage/store.ts';
-import type { Store } from '../../storage/store.ts';
+import type { Store, StoreStream } from '../../storage/store.ts';
 import type { Random } from '../random.ts';
 import { addressOf } from './membership-changes.ts';
 import type { TransferChecker } from './transfer-checker.ts';

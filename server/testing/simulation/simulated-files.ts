@@ -1,6 +1,7 @@
 /**
  * The files of snapshots on a simulated disk, for one process: what asks the device for something
- * takes its time, everything else is a matter of the page cache, unless that is full. Each operation is a fault point.
+ * takes its time, everything else is a matter of the page cache, unless that is full. Each operation
+ * is a fault point.
  */
 
 import type { FileOperations, OpenFile } from '../../replica/file-operations.ts';
